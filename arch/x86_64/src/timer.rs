@@ -1,0 +1,32 @@
+//! The one timer: the local APIC's, one shot at a time, no tick.
+
+use crate::{apic, clock, interrupts};
+use spin::Once;
+
+static VECTOR: Once<u8> = Once::new();
+
+/// Reserves a vector. `on_expiry` runs as an interrupt handler. `false` if there is no vector left.
+pub fn init(on_expiry: fn()) -> bool {
+    match interrupts::alloc_vector(on_expiry) {
+        Some(vector) => {
+            VECTOR.call_once(|| vector);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Asks for one interrupt at `deadline_us` of [`clock::now_us`], at once if that has passed. Replaces an earlier request; `None` cancels it.
+///
+/// A deadline beyond the counter's range (above a minute) gives an early interrupt: the caller looks at the clock and asks again.
+pub fn set_deadline(deadline_us: Option<u64>) {
+    let Some(vector) = VECTOR.get() else {
+        return;
+    };
+    let count = deadline_us.map_or(0, |deadline_us| {
+        let wait_us = deadline_us.saturating_sub(clock::now_us());
+        // One count more: rounding must not let it expire before the deadline.
+        u32::try_from(clock::apic_counts(wait_us).saturating_add(1)).unwrap_or(u32::MAX)
+    });
+    apic::start_timer(*vector, count);
+}

@@ -1,0 +1,79 @@
+//! The node image: the kernel proper, composed from the machine (`arch`), the drivers and the cluster (`kernel`).
+//!
+//! Started by PVH or by the UEFI bootstrap with a `BootInfo`. Three serial ports lead out: console, log and trace (see `ports`).
+
+#![no_std]
+#![no_main]
+
+mod commands;
+mod console;
+mod end;
+mod event;
+mod executor;
+mod log;
+mod ports;
+mod timers;
+
+use embassy_executor::Spawner;
+use quorate_arch_x86_64::bootinfo::{BootInfo, CommandLine};
+use quorate_arch_x86_64::{Machine, fault, kernel_main};
+use spin::Once;
+
+kernel_main!(main);
+
+/// What tasks need to know about this boot.
+pub struct Boot {
+    /// From the boot path.
+    pub info: BootInfo,
+    /// The checked command line.
+    pub command_line: CommandLine,
+    /// The machine.
+    pub machine: Machine,
+}
+
+static BOOT: Once<Boot> = Once::new();
+
+/// Keys the command line may have. Anything else is a mistake of whoever starts the node.
+const KEYS: [&str; 1] = ["node"];
+
+/// Called by the entry code with interrupts off. Whatever is wrong here is said on the console before the halt.
+fn main(info: BootInfo) -> ! {
+    ports::open();
+    fault::set_reporter(end::by_exception);
+    console::print(format_args!("quorate: kernel started\n"));
+    // So that the first sign of life is not delayed by the clock's calibration.
+    ports::flush();
+    let boot = BOOT.call_once(|| examine(info));
+    executor::run(|spawner| start(spawner, boot))
+}
+
+/// Checks what the boot path handed over, and finds the machine's parts.
+fn examine(info: BootInfo) -> Boot {
+    let command_line = match &info.command_line {
+        Ok(line) => line.clone(),
+        Err(error) => end::refuse(format_args!("{error}")),
+    };
+    if let Err(error) = command_line.only(&KEYS) {
+        end::refuse(format_args!("{error}"));
+    }
+    if let Err(error) = &info.memory {
+        end::refuse(format_args!("{error}"));
+    }
+    let machine = match quorate_arch_x86_64::init(&info) {
+        Ok(machine) => machine,
+        Err(error) => end::refuse(format_args!("{error}")),
+    };
+    defmt::info!("machine ready: tsc {=u64} Hz, apic timer {=u64} Hz", machine.rates.tsc_hz, machine.rates.apic_hz);
+    Boot { info, command_line, machine }
+}
+
+/// Starts the tasks.
+fn start(spawner: Spawner, boot: &'static Boot) {
+    if let Err(error) = console::open_input(&boot.machine.platform) {
+        defmt::warn!("no console input: {}", error);
+    }
+    match commands::commands() {
+        Ok(task) => spawner.spawn(task),
+        Err(_) => end::refuse(format_args!("no room for the console task")),
+    }
+}

@@ -1,0 +1,132 @@
+//! A view: the whole active membership at one moment of the cluster's one history.
+
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+use crate::ballot::Ballot;
+use crate::capacity::NODES_MAX;
+use crate::id::{Incarnation, NodeId, NodeSet};
+use crate::state::NodeState;
+
+/// Names a view. Never by the number alone: two masters may each have tried the same number (DESIGN 4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
+pub struct ViewName {
+    /// The ballot under which it was accepted.
+    pub ballot: Ballot,
+    /// Its number, consecutive over the cluster's whole life; zero is the empty view before the first.
+    pub number: u64,
+}
+
+/// State and incarnation of every node: the transient part of the membership database (EP p. 4, "active membership
+/// state database").
+///
+/// Invariant: a node that is `Inactive` keeps the incarnation of its last life, so that an older one cannot come back.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Consecutive over the cluster's whole life; zero before the first.
+    pub number: u64,
+    states: [NodeState; NODES_MAX],
+    incarnations: [Incarnation; NODES_MAX],
+}
+
+impl View {
+    /// The view before the first: nobody is in.
+    pub const EMPTY: Self =
+        Self { number: 0, states: [NodeState::Inactive; NODES_MAX], incarnations: [Incarnation::NEVER; NODES_MAX] };
+
+    /// Nobody in, under a number.
+    pub const fn empty(number: u64) -> Self {
+        Self { number, ..Self::EMPTY }
+    }
+
+    /// The same content under the next number: to be changed before it is proposed.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self { number: self.number + 1, ..self.clone() }
+    }
+
+    /// A node's state.
+    pub fn state(&self, node: NodeId) -> NodeState {
+        self.states[node.index()]
+    }
+
+    /// The incarnation that the state is about.
+    pub fn incarnation(&self, node: NodeId) -> Incarnation {
+        self.incarnations[node.index()]
+    }
+
+    /// Sets one entry.
+    pub fn set(&mut self, node: NodeId, state: NodeState, incarnation: Incarnation) {
+        self.states[node.index()] = state;
+        self.incarnations[node.index()] = incarnation;
+    }
+
+    /// The nodes that are in one of `states`.
+    pub fn nodes_in(&self, states: &[NodeState]) -> NodeSet {
+        NodeId::all().filter(|n| states.contains(&self.state(*n))).collect()
+    }
+
+    /// Joining, joined and leaving nodes.
+    pub fn members(&self) -> NodeSet {
+        NodeId::all().filter(|n| self.state(*n).is_member()).collect()
+    }
+
+    /// Joined nodes.
+    pub fn joined(&self) -> NodeSet {
+        self.nodes_in(&[NodeState::Joined])
+    }
+
+    /// Whether this very incarnation is joining, joined or leaving in it.
+    pub fn has_member(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.state(node).is_member() && self.incarnation(node) == incarnation
+    }
+
+    /// Whether `incarnation` of `node` is shut out by it for good: it is being forced out or it is gone, or a later
+    /// life stands in its place. An incarnation that is newer than the entry was never in.
+    pub fn excludes(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let entry = self.incarnation(node);
+        entry > incarnation || (entry == incarnation && !self.state(node).is_member())
+    }
+
+    /// Same content; the number is not compared.
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.states == other.states && self.incarnations == other.incarnations
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "view {} {{", self.number)?;
+        for n in NodeId::all().filter(|n| self.incarnation(*n) != Incarnation::NEVER) {
+            write!(f, " {:?}:{}:{:?}", n, self.state(n), self.incarnation(n))?;
+        }
+        f.write_str(" }")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excludes_the_dead_and_the_replaced_but_not_the_unborn() {
+        let n = NodeId::new(3).unwrap();
+        let mut v = View::EMPTY;
+        assert!(!v.excludes(n, Incarnation(1)));
+        v.set(n, NodeState::Joined, Incarnation(2));
+        assert!(v.excludes(n, Incarnation(1)));
+        assert!(!v.excludes(n, Incarnation(2)));
+        assert!(!v.excludes(n, Incarnation(3)));
+        v.set(n, NodeState::ForcedLeaving, Incarnation(2));
+        assert!(v.excludes(n, Incarnation(2)));
+        v.set(n, NodeState::Inactive, Incarnation(2));
+        assert!(v.excludes(n, Incarnation(2)));
+        assert!(!v.excludes(n, Incarnation(3)));
+    }
+}

@@ -1,0 +1,215 @@
+//! The superblock: what holds for the whole cluster. Two copies; of the valid ones that with the higher generation
+//! counts. Written offline only, copy 1 first with the new generation, then copy 0.
+//!
+//! ```text
+//!  32  8  generation
+//!  40  1  bytes of the name
+//!  41  1  configured nodes, 1..=64
+//!  42  1  places for nodes: 64
+//!  43  1  levels of a node at most, 1..=32
+//!  44  4  distance between two records in bytes: 4096
+//!  48  1  fence method: 0 lease, 1 reservation
+//!  49  7  zeros
+//!  56 32  time-outs in ms, 4 bytes each: net_heartbeat, net_suspect, disk_heartbeat, disk_suspect, io_max, lease, dead,
+//!         outage_grace
+//!  88 32  the cluster's name
+//! 120 32  the cluster's key
+//! 152     zeros
+//! ```
+
+use core::fmt;
+use quorate_base::capacity::{LEVELS_MAX, NODES_MAX, RECORD_BYTES, RECORD_PITCH};
+use quorate_base::timing::TimingError;
+use quorate_base::{ClusterId, DiskError, FenceMethod, Timing};
+
+use crate::block::{Block, RecordError};
+use crate::name::Name;
+use crate::sealed::{
+    CLUSTER_AT, Kind, Place, Raw, bytes_at, open, put, put_u32, put_u64, reserved, seal, u32_at, u64_at,
+};
+
+const TIMING_AT: usize = 56;
+
+/// The secret from which all keys of the interconnect are derived.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClusterKey(pub [u8; 32]);
+
+impl fmt::Debug for ClusterKey {
+    /// Says nothing: it must not get into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterKey(…)")
+    }
+}
+
+/// The content of a superblock.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Superblock {
+    /// Grows by one with each change.
+    pub generation: u64,
+    /// Whose database it is.
+    pub cluster: ClusterId,
+    /// The cluster's name, for people.
+    pub name: Name,
+    /// Time-outs. Not checked by decoding: see [`Superblock::check_timing`].
+    pub timing: Timing,
+    /// Configured nodes: ids `0..nodes`.
+    pub nodes: u8,
+    /// Levels of a node at most.
+    pub levels_max: u8,
+    /// How a node that was put out is kept from the disk.
+    pub fence: FenceMethod,
+    /// The cluster's secret.
+    pub key: ClusterKey,
+}
+
+/// Why there is no superblock to go by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SuperblockError {
+    /// Both copies are blank: no database was ever made here.
+    Blank,
+    /// No copy is valid, and one of them could not be read.
+    Unreadable(DiskError),
+    /// No copy is valid, and one of them is of another format version.
+    Version(u16),
+    /// No copy is valid.
+    Damaged(RecordError),
+    /// Two valid copies belong to two clusters.
+    TwoClusters,
+}
+
+impl fmt::Display for SuperblockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blank => f.write_str("both copies of the superblock are blank"),
+            Self::Unreadable(e) => write!(f, "no copy of the superblock can be read: {e}"),
+            Self::Version(found) => {
+                write!(f, "wrong format version {found} of the membership database, this is {}", crate::FORMAT_VERSION)
+            }
+            Self::Damaged(e) => write!(f, "no copy of the superblock is valid: {e}"),
+            Self::TwoClusters => f.write_str("the two copies of the superblock belong to two clusters"),
+        }
+    }
+}
+
+impl core::error::Error for SuperblockError {}
+
+impl Superblock {
+    /// A copy's place.
+    pub const fn place(copy: u8) -> Place {
+        Place { kind: Kind::Superblock, node: None, slot: copy }
+    }
+
+    /// The bytes of copy 0 or 1.
+    pub fn encode(&self, copy: u8) -> Raw {
+        let mut raw = [0; RECORD_BYTES];
+        put_u64(&mut raw, 32, self.generation);
+        self.name.put(&mut raw, 40, 88);
+        raw[41] = self.nodes;
+        raw[42] = NODES_MAX as u8;
+        raw[43] = self.levels_max;
+        put_u32(&mut raw, 44, RECORD_PITCH as u32);
+        raw[48] = match self.fence {
+            FenceMethod::Lease => 0,
+            FenceMethod::Reservation => 1,
+        };
+        for (i, (_, ms)) in self.timing.entries().into_iter().enumerate() {
+            put_u32(&mut raw, TIMING_AT + 4 * i, ms);
+        }
+        put(&mut raw, 120, &self.key.0);
+        seal(&mut raw, self.cluster, Self::place(copy));
+        raw
+    }
+
+    /// What stands in `bytes`, a record or the whole pitch that begins with it. The time-outs are taken as they are.
+    pub fn decode(bytes: &[u8], copy: u8) -> Block<Self> {
+        open(bytes, None, Self::place(copy)).and_then(|raw| {
+            let (nodes, levels_max) = (raw[41], raw[43]);
+            if !(1..=NODES_MAX).contains(&usize::from(nodes)) {
+                return Err(RecordError::Field("nodes"));
+            }
+            if usize::from(raw[42]) != NODES_MAX {
+                return Err(RecordError::Field("nodes_max"));
+            }
+            if !(1..=LEVELS_MAX).contains(&usize::from(levels_max)) {
+                return Err(RecordError::Field("levels_max"));
+            }
+            if u64::from(u32_at(raw, 44)) != RECORD_PITCH {
+                return Err(RecordError::Field("record_pitch"));
+            }
+            let fence = match raw[48] {
+                0 => FenceMethod::Lease,
+                1 => FenceMethod::Reservation,
+                _ => return Err(RecordError::Field("fence")),
+            };
+            reserved(raw, 49, TIMING_AT)?;
+            reserved(raw, 152, RECORD_BYTES)?;
+            Ok(Self {
+                generation: u64_at(raw, 32),
+                cluster: ClusterId(bytes_at(raw, CLUSTER_AT)),
+                name: Name::get(raw, 40, 88)?,
+                timing: timing_at(raw),
+                nodes,
+                levels_max,
+                fence,
+                key: ClusterKey(bytes_at(raw, 120)),
+            })
+        })
+    }
+
+    /// The copy that counts.
+    ///
+    /// # Errors
+    /// If neither is valid, or if they belong to two clusters.
+    pub fn newest(copies: [&Block<Self>; 2]) -> Result<&Self, SuperblockError> {
+        match copies.map(Block::good) {
+            [Some(a), Some(b)] if a.cluster != b.cluster => Err(SuperblockError::TwoClusters),
+            [Some(a), Some(b)] => Ok(if b.generation > a.generation { b } else { a }),
+            [Some(one), None] | [None, Some(one)] => Ok(one),
+            [None, None] => Err(copies.map(why_not).into_iter().max_by_key(weight).unwrap_or(SuperblockError::Blank)),
+        }
+    }
+
+    /// Whether the time-outs are safe; to be asked wherever they are loaded (DESIGN 7, the inequality).
+    ///
+    /// # Errors
+    /// The first rule that they break.
+    pub fn check_timing(&self) -> Result<(), TimingError> {
+        self.timing.check()
+    }
+}
+
+fn timing_at(raw: &Raw) -> Timing {
+    let ms = |i: usize| u32_at(raw, TIMING_AT + 4 * i);
+    Timing {
+        net_heartbeat: ms(0),
+        net_suspect: ms(1),
+        disk_heartbeat: ms(2),
+        disk_suspect: ms(3),
+        io_max: ms(4),
+        lease: ms(5),
+        dead: ms(6),
+        outage_grace: ms(7),
+    }
+}
+
+fn why_not(copy: &Block<Superblock>) -> SuperblockError {
+    match copy {
+        Block::Blank | Block::Good(_) => SuperblockError::Blank,
+        Block::Damaged(RecordError::Version(v)) => SuperblockError::Version(*v),
+        Block::Damaged(e) => SuperblockError::Damaged(*e),
+        // Not having read it is the reader's mistake; it is no reason to take the disk for blank.
+        Block::Unread => SuperblockError::Unreadable(DiskError::Device),
+        Block::Unreadable(e) => SuperblockError::Unreadable(*e),
+    }
+}
+
+/// Of two reasons the more telling one is named.
+fn weight(error: &SuperblockError) -> u8 {
+    match error {
+        SuperblockError::Blank => 0,
+        SuperblockError::Damaged(_) => 1,
+        SuperblockError::Unreadable(_) => 2,
+        SuperblockError::Version(_) => 3,
+        SuperblockError::TwoClusters => 4,
+    }
+}

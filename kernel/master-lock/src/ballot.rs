@@ -1,0 +1,235 @@
+//! Disk Paxos on one disk (Gafni and Lamport 2003; DESIGN 4): promise, accept, commit.
+//!
+//! Deviations: one disk, so a look reads everybody's block at once; the two phases of one consensus instance serve a
+//! whole term: after the highest accepted view was accepted again under the own ballot, each further view needs one write
+//! and one look. The predecessor of an accepted view is committed; that is why one change is under way at a time.
+//!
+//! A write whose fate is unknown is not relied on: the own block is read back, and the same content is written again.
+
+use quorate_base::{Ballot, DiskError, DiskOp, Event, HaltReason, Instant, LockPhase, Trace, View, ViewName};
+use quorate_database::ballot_block::fits;
+use quorate_database::{Flag, Predecessor, layout};
+
+use crate::api::{LockEvent, ProposeError};
+use crate::cycle::{Purpose, Step};
+use crate::lock::{Farewell, MasterLock};
+
+/// How far this node has come. `written`: the write of this phase is durable, and the next complete scan is its look.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Phase {
+    /// No flag, or Want.
+    Idle,
+    /// Hold is raised.
+    Raised { written: bool },
+    /// The look after Hold has passed; a ballot is promised.
+    Promise { ballot: Ballot, written: bool },
+    /// The look after the promise has passed; the newest view is accepted again.
+    Accept { ballot: Ballot, written: bool },
+    /// Master. `written`: the proposal is.
+    Master { ballot: Ballot, written: bool },
+}
+
+impl MasterLock {
+    /// Something waits for a complete scan.
+    pub(crate) fn needs_look(&self) -> bool {
+        match self.phase {
+            Phase::Idle => false,
+            Phase::Raised { written } => written,
+            Phase::Promise { written, .. } | Phase::Accept { written, .. } => written || !self.own_known,
+            Phase::Master { written, .. } => written || !self.own_known,
+        }
+    }
+
+    /// Something is to be written into the ballot block, and may be.
+    pub(crate) fn needs_write(&self, now: Instant) -> bool {
+        let due = self.own_stale
+            || match self.phase {
+                Phase::Idle | Phase::Raised { .. } => false,
+                Phase::Promise { written, .. } | Phase::Accept { written, .. } => !written,
+                Phase::Master { written, .. } => !written && self.proposal.is_some(),
+            };
+        due && self.own_known && now < self.lease.writes_until
+    }
+
+    pub(crate) fn begin_ballot_write(&mut self, now: Instant, trace: &mut Trace<'_>) {
+        let repair = self.own_stale;
+        let mut block = self.own.clone();
+        match self.phase {
+            _ if repair => {}
+            Phase::Promise { .. } => {
+                let Some(ballot) = self.highest.max(block.promised).next_for(self.me) else {
+                    return self.end(HaltReason::Impossible { what: "all ballots are used up" });
+                };
+                self.highest = ballot;
+                self.phase = Phase::Promise { ballot, written: false };
+                block.promised = ballot;
+            }
+            Phase::Accept { ballot, .. } => {
+                let best = &self.look.best;
+                block.promised = ballot;
+                block.accepted = ballot;
+                block.view.clone_from(&best.view);
+                block.predecessor.clone_from(&best.predecessor);
+            }
+            Phase::Master { ballot, .. } => {
+                let Some(view) = &self.proposal else { return };
+                block.promised = ballot;
+                block.accepted = ballot;
+                block.view.clone_from(view);
+                block.predecessor = Predecessor { ballot: self.committed.ballot, view: self.view.clone() };
+            }
+            Phase::Idle | Phase::Raised { .. } => return,
+        }
+        block.incarnation = self.incarnation;
+        block.nonce = self.nonce;
+        block.sequence = block.sequence.saturating_add(1);
+        block.lamport = trace.send();
+        // The bad slot is the one that is repaired: the good one is all that there is.
+        let slot = if repair { self.own_slot } else { 1 - (self.own_slot & 1) };
+        let Ok(record) = block.encode(self.cluster, self.me, slot) else {
+            return self.end(HaltReason::Impossible { what: "a ballot block does not fit its record" });
+        };
+        self.own = block;
+        self.own_slot = slot;
+        let at = layout::ballot(self.me, slot);
+        let not_after = Some(self.lease.writes_until);
+        self.request(now, Step::Ballot { repair }, DiskOp::Write { at, record, not_after });
+    }
+
+    pub(crate) fn ballot_completed(
+        &mut self,
+        now: Instant,
+        repair: bool,
+        result: Result<(), DiskError>,
+        trace: &mut Trace<'_>,
+    ) {
+        if result.is_err() {
+            // Landed or not: the next scan tells, and this node's block is taken from it.
+            self.own_known = false;
+            return self.pause(now);
+        }
+        self.trace_write(layout::ballot(self.me, self.own_slot), trace);
+        if repair {
+            self.own_stale = false;
+            return;
+        }
+        match &mut self.phase {
+            Phase::Promise { written, .. } | Phase::Accept { written, .. } | Phase::Master { written, .. } => {
+                *written = true;
+            }
+            Phase::Idle | Phase::Raised { .. } => {}
+        }
+    }
+
+    /// After a complete scan: whatever was written before it has now been looked after.
+    pub(crate) fn on_look(&mut self, now: Instant, trace: &mut Trace<'_>) {
+        let name = self.look.best.name();
+        match self.phase {
+            Phase::Idle | Phase::Raised { written: false } => {}
+            Phase::Raised { written: true } => {
+                if !self.wants(now) || self.other_holds() {
+                    self.hurry = 4;
+                    self.step_back();
+                } else {
+                    self.phase = Phase::Promise { ballot: Ballot::NONE, written: false };
+                }
+            }
+            Phase::Promise { written: false, .. } => {}
+            Phase::Promise { ballot, .. } | Phase::Accept { ballot, .. } | Phase::Master { ballot, .. }
+                if self.highest > ballot =>
+            {
+                self.lost(trace);
+            }
+            _ if self.scan.marks.exceed(name) => {
+                self.end(HaltReason::DatabaseDamaged {
+                    what: "the ballot blocks hold less than a heartbeat names as committed",
+                });
+            }
+            Phase::Promise { ballot, .. } => self.phase = Phase::Accept { ballot, written: false },
+            Phase::Accept { ballot, written: true } => self.acquired(ballot, trace),
+            Phase::Master { ballot, written: true } => self.commit(ballot),
+            Phase::Accept { .. } | Phase::Master { .. } => {}
+        }
+    }
+
+    fn acquired(&mut self, ballot: Ballot, trace: &mut Trace<'_>) {
+        let view = self.own.view.clone();
+        let name = ViewName { ballot, number: view.number };
+        self.learn(name, &view);
+        if self.ended {
+            return;
+        }
+        self.phase = Phase::Master { ballot, written: false };
+        self.hurry = 0;
+        trace.event(Event::Lock { phase: LockPhase::Acquired, ballot });
+        self.event(LockEvent::Acquired { ballot, name });
+        if self.releasing || !self.want {
+            self.kick = true;
+        }
+    }
+
+    fn commit(&mut self, ballot: Ballot) {
+        self.phase = Phase::Master { ballot, written: false };
+        let Some(view) = self.proposal.take() else { return };
+        let name = ViewName { ballot, number: view.number };
+        self.learn(name, &view);
+        if !self.ended {
+            self.event(LockEvent::Committed { name });
+            self.kick |= self.releasing;
+        }
+    }
+
+    /// A message told of a ballot above the own one.
+    pub(crate) fn notice_higher_ballot(&mut self, trace: &mut Trace<'_>) {
+        match self.phase {
+            Phase::Promise { ballot, written: true } | Phase::Accept { ballot, .. } | Phase::Master { ballot, .. }
+                if self.highest > ballot =>
+            {
+                self.lost(trace);
+                self.kick = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn lost(&mut self, trace: &mut Trace<'_>) {
+        let (ballot, master) = match self.phase {
+            Phase::Idle | Phase::Raised { .. } => return,
+            Phase::Promise { ballot, .. } | Phase::Accept { ballot, .. } => (ballot, false),
+            Phase::Master { ballot, .. } => (ballot, true),
+        };
+        self.drop_proposal(ballot);
+        self.step_back();
+        trace.event(Event::Lock { phase: LockPhase::Lost, ballot });
+        if master {
+            self.event(LockEvent::Lost { to: self.highest });
+        }
+    }
+
+    // The flag is lowered by the next heartbeat; it comes at once unless this scan is the one before it.
+    fn step_back(&mut self) {
+        self.phase = Phase::Idle;
+        self.kick |= self.scan.purpose != Purpose::BeatFirst && self.flag != Flag::None;
+    }
+
+    pub(crate) fn drop_proposal(&mut self, ballot: Ballot) {
+        if let Some(view) = self.proposal.take() {
+            self.event(LockEvent::Unknown { name: ViewName { ballot, number: view.number } });
+        }
+    }
+
+    pub(crate) fn may_propose(&self, view: &View) -> Result<(), ProposeError> {
+        if self.master().is_none() || self.releasing || self.farewell != Farewell::No {
+            return Err(ProposeError::NotMaster);
+        }
+        if self.proposal.is_some() {
+            return Err(ProposeError::Busy);
+        }
+        let next = self.committed.number + 1;
+        if view.number != next {
+            return Err(ProposeError::NotNext(next));
+        }
+        let predecessor = Predecessor { ballot: self.committed.ballot, view: self.view.clone() };
+        if fits(view, &predecessor) { Ok(()) } else { Err(ProposeError::TooManyChanges) }
+    }
+}

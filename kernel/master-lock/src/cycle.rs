@@ -1,0 +1,427 @@
+//! The disk operations, one after another: reads of the whole state area and the two kinds of write.
+//!
+//! A *scan* reads all configured nodes' records in chunks. A chunk that the medium cannot give is read again record by
+//! record, so that one bad block does not hide its neighbours; any other failure ends the scan without a judgement.
+//! Because only one request is under way, a scan that begins after a write's completion is a look *after* that write:
+//! what Dekker, Disk Paxos and the lease all ask for.
+
+use quorate_base::capacity::{READ_RECORDS_MAX, RECORD_BYTES, RECORD_PITCH};
+use quorate_base::text::format_cut;
+use quorate_base::{Ballot, DiskError, DiskOp, Event, HaltReason, Instant, NodeId, Trace, View, ViewName};
+use quorate_database::layout::{self, Region};
+use quorate_database::{BallotBlock, Block, Flag, Heartbeat, Predecessor, RecordError};
+
+use crate::api::LockEvent;
+use crate::ballot::Phase;
+use crate::lock::{Farewell, MasterLock};
+use crate::peer::Verdict;
+use crate::trust::Marks;
+
+/// The request that is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Step {
+    /// None.
+    Idle,
+    /// A read of a scan.
+    Scan,
+    /// The heartbeat write of a beat.
+    Heartbeat,
+    /// A ballot write.
+    Ballot {
+        /// The same content again, because the newest slot went bad on the disk.
+        repair: bool,
+    },
+}
+
+/// What a scan is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) enum Purpose {
+    /// The read before a beat's write.
+    #[default]
+    BeatFirst,
+    /// The read after it.
+    BeatSecond,
+    /// The read after a ballot write.
+    Look,
+}
+
+/// An accepted view with what its block says about its predecessor.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Accepted {
+    /// Under which ballot; [`Ballot::NONE`]: nothing was ever accepted.
+    pub ballot: Ballot,
+    /// The view.
+    pub view: View,
+    /// The one before it.
+    pub predecessor: Predecessor,
+}
+
+impl Accepted {
+    pub(crate) fn name(&self) -> ViewName {
+        ViewName { ballot: self.ballot, number: self.view.number }
+    }
+}
+
+/// What the last complete scan showed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Look {
+    /// Highest accepted ballot with its view.
+    pub best: Accepted,
+    /// Highest promise.
+    pub promised: Ballot,
+}
+
+/// A scan that is under way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Scan {
+    pub purpose: Purpose,
+    /// The next record to read, and how many are being read.
+    next: u64,
+    count: u16,
+    /// Records below this are read one by one.
+    single_below: u64,
+    /// The slot 0 of the node whose slot 1 comes next.
+    first_slot: Block<BallotBlock>,
+    look: Look,
+    /// No node's ballot block was unknown.
+    complete: bool,
+    /// This node's own ballot block is to be taken from the disk.
+    adopt: bool,
+    /// Own heartbeat block as it must be: this node may write it.
+    own_heartbeat: bool,
+    /// What heartbeats named committed before this scan began.
+    pub marks: Marks,
+}
+
+impl MasterLock {
+    pub(crate) fn begin_scan(&mut self, now: Instant, purpose: Purpose) {
+        self.scan = Scan {
+            purpose,
+            next: layout::STATE_FIRST,
+            complete: true,
+            adopt: !self.own_known && self.ballot_open(now),
+            marks: self.marks,
+            ..Scan::default()
+        };
+        self.read_next(now);
+    }
+
+    pub(crate) fn scan_complete(&self) -> bool {
+        self.scan.complete
+    }
+
+    fn scan_end(&self) -> u64 {
+        layout::STATE_FIRST + layout::STATE_PER_NODE * u64::from(self.nodes)
+    }
+
+    fn read_next(&mut self, now: Instant) {
+        let left = self.scan_end() - self.scan.next;
+        let most = if self.scan.next < self.scan.single_below { 1 } else { READ_RECORDS_MAX as u64 };
+        self.scan.count = left.min(most) as u16;
+        self.request(now, Step::Scan, DiskOp::Read { first: self.scan.next, count: self.scan.count });
+    }
+
+    /// A request is done.
+    pub(crate) fn completed(&mut self, now: Instant, result: Result<&[u8], DiskError>, trace: &mut Trace<'_>) {
+        if let Err(error) = result {
+            self.counters.errors += 1;
+            self.lease.trouble(error);
+        }
+        match core::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle => {}
+            Step::Scan => self.scan_completed(now, result, trace),
+            Step::Heartbeat => self.heartbeat_completed(now, result.map(|_| ()), trace),
+            Step::Ballot { repair } => self.ballot_completed(now, repair, result.map(|_| ()), trace),
+        }
+    }
+
+    fn scan_completed(&mut self, now: Instant, result: Result<&[u8], DiskError>, trace: &mut Trace<'_>) {
+        let count = u64::from(self.scan.count);
+        match result {
+            Err(DiskError::Medium) if count > 1 => {
+                self.scan.single_below = self.scan.next + count;
+                return self.read_next(now);
+            }
+            Err(DiskError::Medium) => self.take_record(now, self.scan.next, Err(DiskError::Medium), trace),
+            Err(_) => return self.pause(now),
+            Ok(bytes) => {
+                for i in 0..count {
+                    let at = i as usize * RECORD_PITCH as usize;
+                    let record = bytes.get(at..at + RECORD_BYTES).unwrap_or(&[]);
+                    self.take_record(now, self.scan.next + i, Ok(record), trace);
+                }
+            }
+        }
+        if self.ended {
+            return;
+        }
+        self.scan.next += count;
+        if self.scan.next < self.scan_end() {
+            return self.read_next(now);
+        }
+        self.scan_done(now, trace);
+    }
+
+    fn take_record(&mut self, now: Instant, at: u64, bytes: Result<&[u8], DiskError>, trace: &mut Trace<'_>) {
+        match Region::of(at) {
+            Region::Heartbeat(node) => {
+                let block = match bytes {
+                    Ok(bytes) => Heartbeat::decode(bytes, self.cluster, node),
+                    Err(error) => Block::Unreadable(error),
+                };
+                self.note_bad(node, 0, at, &block, trace);
+                self.take_heartbeat(now, node, &block, trace);
+            }
+            Region::Ballot(node, slot) => {
+                let block = match bytes {
+                    Ok(bytes) => BallotBlock::decode(bytes, self.cluster, node, slot),
+                    Err(error) => Block::Unreadable(error),
+                };
+                self.note_bad(node, 1 + usize::from(slot & 1), at, &block, trace);
+                if slot == 0 {
+                    self.scan.first_slot = block;
+                } else {
+                    let first = core::mem::take(&mut self.scan.first_slot);
+                    self.take_ballot(now, node, first, block, trace);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_bad<T>(&mut self, node: NodeId, which: usize, at: u64, block: &Block<T>, trace: &mut Trace<'_>) {
+        let bad = block.is_unknown();
+        let Some(was) = self.peers[node.index()].bad.get_mut(which) else { return };
+        if core::mem::replace(was, bad) == bad {
+            return;
+        }
+        let region = Region::of(at);
+        let text = match block {
+            Block::Damaged(RecordError::Version(v)) => {
+                format_cut::<96>(format_args!("{region} (record {at}) has format version {v}"))
+            }
+            Block::Damaged(error) => format_cut(format_args!("{region} (record {at}) is damaged: {error:?}")),
+            Block::Unreadable(error) => format_cut(format_args!("{region} (record {at}) cannot be read: {error}")),
+            _ => format_cut(format_args!("{region} (record {at}) reads well again")),
+        };
+        trace.event(Event::Note { what: &text });
+    }
+
+    fn take_heartbeat(&mut self, now: Instant, node: NodeId, block: &Block<Heartbeat>, trace: &mut Trace<'_>) {
+        let timing = self.timing;
+        let peer = &mut self.peers[node.index()];
+        let (changed, verdict) = peer.judge(block, &timing, now);
+        if let Some(h) = block.good() {
+            self.marks.raise(h.committed);
+            if changed && node != self.me {
+                trace.receive(h.lamport);
+            }
+        }
+        if node == self.me {
+            return self.take_own_heartbeat(block);
+        }
+        match verdict {
+            Verdict::Same => {}
+            Verdict::Suspect => trace.event(Event::Suspect { peer: node, via: quorate_base::event::Via::Disk }),
+            Verdict::Trust => trace.event(Event::Trust { peer: node, via: quorate_base::event::Via::Disk }),
+        }
+    }
+
+    // Whose heartbeat stands in this node's block? Only the nonce tells two machines of one node id apart.
+    fn take_own_heartbeat(&mut self, block: &Block<Heartbeat>) {
+        let first = self.heartbeat_issued.is_none();
+        self.scan.own_heartbeat = match block {
+            Block::Good(h) if h.nonce == self.nonce => true,
+            Block::Good(h) if first && self.birth.nonce == Some(h.nonce) => true,
+            Block::Good(h) => return self.end(HaltReason::ForeignNonce { found: h.nonce }),
+            Block::Blank if first => true,
+            Block::Blank => {
+                return self.end(HaltReason::DatabaseDamaged { what: "this node's heartbeat block is blank" });
+            }
+            // Explained by a write of this node that failed, or as birth found it; else another's hand is not excluded.
+            _ => self.heartbeat_doubt || (first && self.birth.unknown),
+        };
+    }
+
+    // The valid slot with the higher sequence counts; a torn or unreadable one was never committed (DESIGN 3). But a read
+    // may fail in passing: what the disk cannot read counts so only after `dead`. What this node wrote itself it knows.
+    fn take_ballot(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        first: Block<BallotBlock>,
+        second: Block<BallotBlock>,
+        trace: &mut Trace<'_>,
+    ) {
+        let unreadable = matches!(first, Block::Unreadable(_)) || matches!(second, Block::Unreadable(_));
+        let settled = self.peers[node.index()].judge_slots(unreadable, &self.timing, now);
+        let mine = node == self.me && self.own_known;
+        let known = mine || settled && !(first.is_unknown() && second.is_unknown());
+        let (slot, chosen) = match (first, second) {
+            (Block::Good(a), Block::Good(b)) if b.sequence > a.sequence => (1, Some(b)),
+            (Block::Good(a), _) => (0, Some(a)),
+            (_, Block::Good(b)) => (1, Some(b)),
+            _ => (1, None),
+        };
+        self.scan.complete &= known;
+        let peer = &mut self.peers[node.index()];
+        peer.ballot_known = known;
+        if let Some(block) = &chosen {
+            if block.sequence > peer.sequence {
+                peer.sequence = block.sequence;
+                peer.accepted = block.accepted_name();
+                if node != self.me {
+                    trace.receive(block.lamport);
+                }
+            }
+            // What was once read as promised was durable: a slot that went bad since does not take it back.
+            peer.promised = peer.promised.max(block.promised);
+        }
+        let promised = peer.promised;
+        self.scan.look.promised = self.scan.look.promised.max(promised);
+        if node == self.me {
+            self.take_own_ballot(slot, chosen.as_ref(), known);
+        }
+        if let Some(block) = chosen
+            && block.accepted > self.scan.look.best.ballot
+        {
+            self.scan.look.best = Accepted { ballot: block.accepted, view: block.view, predecessor: block.predecessor };
+        }
+    }
+
+    fn take_own_ballot(&mut self, slot: u8, chosen: Option<&BallotBlock>, known: bool) {
+        if self.scan.adopt {
+            if known {
+                self.own = chosen.cloned().unwrap_or_default();
+                self.own_slot = slot;
+            }
+        } else if self.own_known {
+            match chosen {
+                Some(block) if block.sequence > self.own.sequence => {
+                    self.end(if block.nonce == self.nonce {
+                        HaltReason::Impossible { what: "this node's ballot block is newer than what it wrote" }
+                    } else {
+                        HaltReason::ForeignNonce { found: block.nonce }
+                    });
+                }
+                // The newest slot went bad on the disk: it is written again, others must not take the older for the truth.
+                _ => self.own_stale = chosen.map_or(0, |b| b.sequence) < self.own.sequence,
+            }
+        }
+    }
+
+    fn scan_done(&mut self, now: Instant, trace: &mut Trace<'_>) {
+        if self.scan.complete {
+            if self.scan.adopt {
+                self.own_known = true;
+                self.own_stale = false;
+            }
+            let previous = self.look.best.name();
+            // What was once read as accepted was durable, too.
+            if self.scan.look.best.ballot >= self.look.best.ballot {
+                core::mem::swap(&mut self.look.best, &mut self.scan.look.best);
+            }
+            self.look.promised = self.scan.look.promised;
+            self.highest = self.highest.max(self.look.promised);
+            self.trust(previous);
+            self.judge_exclusion(now);
+            if !self.ended {
+                self.renew(now, trace);
+                self.on_look(now, trace);
+            }
+        } else {
+            self.not_before = now.plus_ms(self.timing.disk_heartbeat / 8);
+        }
+        if self.ended {
+            return;
+        }
+        match self.scan.purpose {
+            Purpose::BeatFirst if self.scan.own_heartbeat => self.begin_heartbeat(now, trace),
+            Purpose::BeatFirst => self.pause(now),
+            Purpose::BeatSecond => self.beat_done(now),
+            Purpose::Look => {}
+        }
+    }
+
+    fn beat_done(&mut self, now: Instant) {
+        self.counters.beats += 1;
+        self.event(LockEvent::Beat);
+        if matches!(self.phase, Phase::Idle) && self.wants(now) {
+            if self.scan.complete && self.may_raise() {
+                self.kick = true;
+            } else if self.hurry > 0 {
+                // A tie: the others lower their flags within a few operations. Look again sooner than a beat from now.
+                self.hurry -= 1;
+                self.next_beat = self.next_beat.min(now.plus_ms(self.timing.disk_heartbeat / 8));
+            }
+        }
+    }
+
+    // A request failed, or this beat must not write. The next beat begins in its time.
+    pub(crate) fn pause(&mut self, now: Instant) {
+        self.not_before = now.plus_ms(self.timing.disk_heartbeat / 8);
+        if self.farewell == Farewell::Asked || self.releasing {
+            self.next_beat = self.next_beat.min(self.not_before);
+        }
+    }
+
+    fn begin_heartbeat(&mut self, now: Instant, trace: &mut Trace<'_>) {
+        let last = self.farewell == Farewell::Asked;
+        self.decide_flag(now, trace);
+        if self.ended {
+            return;
+        }
+        self.counter += 1;
+        let heartbeat = Heartbeat {
+            incarnation: self.incarnation,
+            nonce: self.nonce,
+            counter: self.counter,
+            flag: self.flag,
+            state: if last { quorate_base::NodeState::Inactive } else { self.status.state },
+            frozen: self.lease.frozen,
+            clean: last,
+            carrier: self.status.carrier,
+            hears: self.status.hears,
+            committed: self.committed,
+            frame_floor: self.status.frame_floor,
+            lamport: trace.send(),
+        };
+        let record = heartbeat.encode(self.cluster, self.me);
+        let at = layout::heartbeat(self.me);
+        self.request(now, Step::Heartbeat, DiskOp::Write { at, record, not_after: None });
+    }
+
+    fn heartbeat_completed(&mut self, now: Instant, result: Result<(), DiskError>, trace: &mut Trace<'_>) {
+        if result.is_err() {
+            // It may have landed. The first read of the next beat shows it before the block is written again.
+            self.heartbeat_doubt = true;
+            if let Phase::Raised { written } = self.phase
+                && !written
+            {
+                self.phase = Phase::Idle;
+            }
+            return self.pause(now);
+        }
+        self.trace_write(layout::heartbeat(self.me), trace);
+        self.heartbeat_doubt = false;
+        self.heartbeat_issued = Some(self.issued);
+        if let Phase::Raised { written } = &mut self.phase {
+            *written = true;
+        }
+        self.flag_written(trace);
+        if self.farewell == Farewell::Asked && self.flag == Flag::None {
+            self.event(LockEvent::Farewell);
+            self.ended = true;
+            return;
+        }
+        self.begin_scan(now, Purpose::BeatSecond);
+    }
+
+    pub(crate) fn trace_write(&self, at: u64, trace: &mut Trace<'_>) {
+        if trace.writes() {
+            let region = format_cut::<24>(format_args!("{}", Region::of(at)));
+            let lba = self.geometry.first_lba + at * u64::from(self.geometry.blocks_per_record);
+            trace.event(Event::SharedWrite { region: &region, lba, blocks: 1, issued: self.issued });
+        }
+    }
+}

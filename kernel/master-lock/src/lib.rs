@@ -1,0 +1,43 @@
+//! This node's whole traffic with the state area of the membership database: the beat (heartbeat and lease), Dekker's
+//! flags, the ballot (Disk Paxos), the commit of views, what may be trusted as committed, and the disk evidence about the
+//! other nodes. (EP p. 4, "Decker" lock; DESIGN 3, 4, 7.)
+//!
+//! [`MasterLock`] is sans-IO: [`handle`](MasterLock::handle) takes one input, then
+//! [`poll_output`](MasterLock::poll_output) is drained, then the caller waits for
+//! [`poll_timeout`](MasterLock::poll_timeout) or a completion. It keeps one disk request under way.
+//!
+//! ```text
+//!  beat, every disk_heartbeat        scan ─► heartbeat written ─► scan ─► (lease renewed, peers judged)
+//!                                     │                            │
+//!                                     └ foreign nonce, committed exclusion: halt, nothing is written
+//!
+//!  lock        Idle ── Hold written ─► Raised ── look: no other Hold ─► Promise ── look: none higher ─► Accept
+//!             (flag None, Want)          │ another Hold: Want                          │               │ look: none higher
+//!               ▲                        ▼                                             ▼               ▼
+//!               └─────────────────────────────────── a higher promise, release ──────────────────── Master ⟲ commit
+//! ```
+//! Invariants
+//! - One request at a time, so every scan is a look after every write before it, and no block has two writes under way.
+//! - A ballot write follows only a complete scan: each configured node's ballot block was known in it.
+//! - A ballot write carries the end of the lease as its limit; a heartbeat write carries none, but follows a scan that
+//!   showed this node's own nonce and no committed exclusion.
+//! - Views are named by (ballot, number); what one number was committed with never changes ([`HaltReason::Impossible`]
+//!   if it does).
+//! - After [`Output::Halt`] and after [`LockEvent::Farewell`] nothing is written.
+//!
+//! [`HaltReason::Impossible`]: quorate_base::HaltReason::Impossible
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod api;
+mod ballot;
+mod cycle;
+mod flag;
+mod lease;
+mod lock;
+mod peer;
+mod trust;
+
+pub use api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, OwnRecords, ProposeError, Status};
+pub use lock::{MasterLock, TAGS};
+pub use peer::Peer;

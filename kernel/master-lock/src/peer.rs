@@ -1,0 +1,204 @@
+//! What is known of a node from its blocks, and the disk evidence about it (DESIGN 4 *passing over*, DESIGN 7).
+//!
+//! Evidence is a clock that only this node's completed reads move: a counter that stood still while this node did not
+//! look says nothing. [`Peer::judge`] is called at each completed read of the heartbeat and nowhere else.
+
+use quorate_base::{Ballot, Instant, Timing, ViewName};
+use quorate_database::{Block, Heartbeat};
+
+/// A node, as its blocks show it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Peer {
+    /// Its last valid heartbeat.
+    pub heartbeat: Option<Heartbeat>,
+    /// Whether the last read of its heartbeat block gave a valid or a blank one.
+    pub readable: bool,
+    /// Completion of the first read that showed this heartbeat.
+    pub changed_at: Instant,
+    /// For how long, in µs, the heartbeat stood still over this node's own completed reads.
+    pub still_us: u64,
+    /// The highest promise that was read of it.
+    pub promised: Ballot,
+    /// What its ballot block has accepted.
+    pub accepted: ViewName,
+    /// Evidence counts from here; [`Instant::FAR`]: from the next read on.
+    since: Instant,
+    /// Judged silent at the last read.
+    silent: bool,
+    /// A suspicion was traced and not taken back.
+    suspected: bool,
+    /// One of its ballot slots could not be read since; [`Instant::FAR`]: both were read.
+    slots_since: Instant,
+    /// Highest sequence of its ballot slots.
+    pub(crate) sequence: u64,
+    /// Its ballot block was known at the last read.
+    pub(crate) ballot_known: bool,
+    /// Which of its three records were no valid ones at the last read (a note is traced once per change).
+    pub(crate) bad: [bool; 3],
+}
+
+/// What a read of a heartbeat changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// Nothing that needs a trace.
+    Same,
+    /// It fell silent.
+    Suspect,
+    /// It moves again.
+    Trust,
+}
+
+impl Peer {
+    /// Before the first read.
+    pub(crate) const UNREAD: Self = Self {
+        heartbeat: None,
+        readable: false,
+        changed_at: Instant::ZERO,
+        still_us: 0,
+        promised: Ballot::NONE,
+        accepted: ViewName { ballot: Ballot::NONE, number: 0 },
+        since: Instant::FAR,
+        silent: false,
+        suspected: false,
+        slots_since: Instant::FAR,
+        sequence: 0,
+        ballot_known: false,
+        bad: [false; 3],
+    };
+
+    /// Whether the last read judged it silent.
+    pub const fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// All evidence against it is void: this node itself stalled.
+    pub(crate) fn restart(&mut self) {
+        self.since = Instant::FAR;
+        self.slots_since = Instant::FAR;
+        self.still_us = 0;
+        self.silent = self.silent_at_once();
+    }
+
+    /// Blank and clean blocks need no watching: nobody is behind them.
+    fn silent_at_once(&self) -> bool {
+        match &self.heartbeat {
+            None => self.readable,
+            Some(h) => h.clean && self.readable,
+        }
+    }
+
+    /// Takes one completed read of the ballot slots. False while one of them cannot be read, but not yet through `dead`.
+    pub(crate) fn judge_slots(&mut self, unreadable: bool, timing: &Timing, now: Instant) -> bool {
+        if !unreadable {
+            self.slots_since = Instant::FAR;
+            return true;
+        }
+        self.slots_since = self.slots_since.min(now);
+        now.since_us(self.slots_since) >= u64::from(timing.dead) * 1000
+    }
+
+    /// Takes one completed read of the heartbeat block. True as the first value if the block showed a heartbeat that was
+    /// not seen before.
+    pub(crate) fn judge(&mut self, block: &Block<Heartbeat>, timing: &Timing, now: Instant) -> (bool, Verdict) {
+        let mut changed = false;
+        match block {
+            Block::Good(h) => {
+                let same = self.heartbeat.as_ref().is_some_and(|old| {
+                    (old.incarnation, old.nonce, old.counter) == (h.incarnation, h.nonce, h.counter)
+                });
+                self.readable = true;
+                if !same {
+                    changed = true;
+                    self.heartbeat = Some(*h);
+                    self.changed_at = now;
+                    self.since = now;
+                }
+            }
+            Block::Blank => {
+                self.readable = true;
+                self.heartbeat = None;
+            }
+            Block::Unread | Block::Damaged(_) | Block::Unreadable(_) => self.readable = false,
+        }
+        if self.since == Instant::FAR {
+            self.since = now;
+        }
+        self.still_us = now.since_us(self.since);
+        let limit_ms = if self.readable { timing.disk_suspect } else { timing.dead };
+        let at_once = self.silent_at_once();
+        self.silent = at_once || self.still_us >= u64::from(limit_ms) * 1000;
+        let verdict = if changed && self.suspected && !at_once {
+            self.suspected = false;
+            Verdict::Trust
+        } else if self.silent && !at_once && !self.suspected {
+            self.suspected = true;
+            Verdict::Suspect
+        } else {
+            Verdict::Same
+        };
+        (changed, verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_base::{BootNonce, DiskError, Incarnation};
+
+    fn beat(counter: u64) -> Block<Heartbeat> {
+        Block::Good(Heartbeat { incarnation: Incarnation(1), nonce: BootNonce(9), counter, ..Heartbeat::default() })
+    }
+
+    const T: Timing = Timing::DEFAULT;
+    const fn ms(n: u32) -> Instant {
+        Instant::ZERO.plus_ms(n)
+    }
+
+    #[test]
+    fn silent_after_disk_suspect_of_completed_reads_and_trusted_when_it_moves() {
+        let mut p = Peer::UNREAD;
+        assert_eq!(p.judge(&beat(1), &T, ms(1000)), (true, Verdict::Same));
+        assert_eq!(p.judge(&beat(1), &T, ms(1399)), (false, Verdict::Same));
+        assert!(!p.is_silent());
+        assert_eq!(p.judge(&beat(1), &T, ms(1400)), (false, Verdict::Suspect));
+        assert!(p.is_silent());
+        assert_eq!(p.changed_at, ms(1000));
+        assert_eq!(p.judge(&beat(2), &T, ms(1500)), (true, Verdict::Trust));
+        assert!(!p.is_silent());
+    }
+
+    #[test]
+    fn blank_and_clean_are_silent_at_once_and_untraced() {
+        let mut p = Peer::UNREAD;
+        assert_eq!(p.judge(&Block::Blank, &T, ms(1)), (false, Verdict::Same));
+        assert!(p.is_silent());
+        let clean = Heartbeat { clean: true, counter: 5, ..Heartbeat::default() };
+        assert_eq!(p.judge(&Block::Good(clean), &T, ms(2)), (true, Verdict::Same));
+        assert!(p.is_silent());
+    }
+
+    #[test]
+    fn unreadable_is_silent_only_after_dead() {
+        let mut p = Peer::UNREAD;
+        let bad = Block::Unreadable(DiskError::Medium);
+        p.judge(&beat(1), &T, ms(0));
+        p.judge(&bad, &T, ms(1199));
+        assert!(!p.is_silent());
+        p.judge(&bad, &T, ms(1200));
+        assert!(p.is_silent());
+    }
+
+    #[test]
+    fn a_stall_of_my_own_voids_the_evidence() {
+        let mut p = Peer::UNREAD;
+        p.judge(&beat(1), &T, ms(0));
+        p.judge(&beat(1), &T, ms(400));
+        assert!(p.is_silent());
+        p.restart();
+        assert!(!p.is_silent());
+        p.judge(&beat(1), &T, ms(5000));
+        assert!(!p.is_silent());
+        assert_eq!(p.judge(&beat(1), &T, ms(5400)), (false, Verdict::Same), "it was suspected before: no second trace");
+        assert!(p.is_silent());
+    }
+}

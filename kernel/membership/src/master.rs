@@ -1,0 +1,495 @@
+//! The master's side: commits a view for each change of overall state and drives transitions through the levels.
+//!
+//! ```text
+//! acquired → ask every member (takeover) → [ judge evidence → commit a view → rounds → … ] → lost or released
+//! ```
+//! Invariants:
+//! - nothing is sent, judged or committed while the lease does not stand (`MasterLock::may_act`);
+//! - one proposal at a time; nothing is built on it before it is known committed;
+//! - a node is in at most one transition; a forced leave replaces any other.
+
+use heapless::Vec;
+use quorate_base::capacity::NODES_MAX;
+use quorate_base::event::Event;
+use quorate_base::halt::RefuseReason;
+use quorate_base::text::format_cut;
+use quorate_base::{
+    Ballot, Incarnation, Instant, NodeId, NodeSet, NodeState, RoundId, Timing, Transition, View, ViewName,
+};
+use quorate_interconnect::Destination;
+use quorate_master_lock::ProposeError;
+
+use crate::context::Context;
+use crate::fence::LeaseFence;
+use crate::level::LevelMap;
+use crate::member::Member;
+use crate::message::{AckEntry, JoinRequest, Message, PROTOCOL_VERSION, ROUNDS_MAX, Refuse, Round, ViewMessage};
+use crate::takeover::Takeover;
+use crate::transition::{At, Progress};
+
+/// First repetition of a message that nobody answered, µs. Above a round trip on a busy machine; a lost frame costs this
+/// much of a transition.
+const RESEND_FIRST_US: u64 = 40_000;
+/// Later repetitions back off to this, µs: a level that works for long is asked again about three times a second.
+const RESEND_LAST_US: u64 = 320_000;
+
+/// A node that asked to join.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Ask {
+    incarnation: Incarnation,
+    since: Instant,
+}
+
+/// The master's state. Exists while this node is master.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Master {
+    pub(crate) me: NodeId,
+    pub(crate) nodes: u8,
+    pub(crate) timing: Timing,
+    pub(crate) ballot: Ballot,
+    pub(crate) view: View,
+    pub(crate) map: LevelMap,
+    pub(crate) progress: [Option<Progress>; NODES_MAX],
+    pub(crate) rounds: Vec<Round, ROUNDS_MAX>,
+    pub(crate) fences: [Option<LeaseFence>; NODES_MAX],
+    pub(crate) takeover: Option<Takeover>,
+    pub(crate) recover: NodeSet,
+    pub(crate) sequence: u32,
+    pub(crate) next_round: u32,
+    pub(crate) resend_at: Instant,
+    pub(crate) resend_us: u64,
+    asks: [Option<Ask>; NODES_MAX],
+    leaves: NodeSet,
+    condemned: NodeSet,
+    proposed: bool,
+}
+
+impl Master {
+    /// This node acquired the lock; `view` stands accepted under its ballot.
+    pub fn new(ballot: Ballot, view: &View, ctx: &mut Context<'_, '_>, member: &Member, at: MasterAt) -> Self {
+        let mut master = Self {
+            me: at.me,
+            nodes: at.nodes,
+            timing: at.timing,
+            ballot,
+            view: view.clone(),
+            map: LevelMap::default(),
+            progress: [None; NODES_MAX],
+            rounds: Vec::new(),
+            fences: [None; NODES_MAX],
+            takeover: None,
+            recover: NodeSet::EMPTY,
+            sequence: 0,
+            next_round: 1,
+            resend_at: Instant::FAR,
+            resend_us: RESEND_FIRST_US,
+            asks: [None; NODES_MAX],
+            leaves: NodeSet::EMPTY,
+            condemned: NodeSet::EMPTY,
+            proposed: false,
+        };
+        master.map.restore(at.me, &member.offers());
+        let am_member = view.has_member(at.me, at.incarnation);
+        if !am_member {
+            // Formation: whoever did not end cleanly is recovered with the first join. The own former life too.
+            master.recover = NodeId::first(at.nodes).filter(|n| at.unclean.contains(*n)).collect();
+        }
+        let others = view.members().without(at.me);
+        master.takeover = Some(Takeover::new(others, ballot, member, am_member.then_some(at.me)));
+        for n in view.nodes_in(&[NodeState::ForcedLeaving]) {
+            master.begin_fence(n, ctx);
+        }
+        master.rearm(ctx.now);
+        ctx.send(Destination::All, &master.view_message());
+        for n in others {
+            ctx.send_to(n, &Message::Query { ballot });
+        }
+        master
+    }
+
+    /// The ballot of this term.
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Names the newest view that this master committed (or took over).
+    pub(crate) fn view_name(&self) -> ViewName {
+        ViewName { ballot: self.ballot, number: self.view.number }
+    }
+
+    pub(crate) fn view_message(&self) -> Message {
+        Message::View(ViewMessage::new(self.view_name(), &self.view, self.nodes))
+    }
+
+    /// How a node's transition stands, if it is in one.
+    pub fn progress(&self, node: NodeId) -> Option<&Progress> {
+        self.progress[node.index()].as_ref()
+    }
+
+    /// Members whose answer to the takeover is awaited.
+    pub fn unanswered(&self) -> NodeSet {
+        self.takeover.as_ref().map_or(NodeSet::EMPTY, Takeover::waiting)
+    }
+
+    /// When something is to be done without an input.
+    pub fn poll_timeout(&self) -> Instant {
+        self.fences.iter().flatten().map(LeaseFence::due).fold(self.resend_at, Instant::min)
+    }
+
+    /// `from` wants in.
+    pub fn on_join_request(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        request: &JoinRequest,
+        ctx: &mut Context<'_, '_>,
+    ) {
+        let entry = self.view.incarnation(from);
+        if self.takeover.is_some() || from == self.me || from.get() >= self.nodes {
+            return;
+        }
+        if self.view.state(from) != NodeState::Inactive {
+            if incarnation > entry {
+                // It rebooted before anyone noticed: the old life goes first (EP p. 6); it asks again.
+                self.condemned.insert(from);
+            } else {
+                ctx.send_to(from, &self.view_message());
+            }
+            return;
+        }
+        if incarnation <= entry {
+            ctx.send_to(from, &self.view_message());
+            return;
+        }
+        let verdict = if request.protocol != PROTOCOL_VERSION {
+            Err(RefuseReason::ProtocolVersion)
+        } else if request.timing != self.timing {
+            Err(RefuseReason::Timing)
+        } else {
+            self.map.add(from, &request.levels)
+        };
+        match verdict {
+            Err(reason) => {
+                self.asks[from.index()] = None;
+                self.refuse(from, incarnation, reason, ctx);
+            }
+            Ok(()) => {
+                let ask = &mut self.asks[from.index()];
+                if ask.is_none_or(|a| a.incarnation != incarnation) {
+                    *ask = Some(Ask { incarnation, since: ctx.now });
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, to: NodeId, incarnation: Incarnation, reason: RefuseReason, ctx: &mut Context<'_, '_>) {
+        let text = format_cut::<96>(format_args!("{reason}"));
+        ctx.trace.event(Event::Refuse { peer: to, incarnation, reason: &text });
+        ctx.send_to(to, &Message::Refuse(Refuse { ballot: self.ballot, incarnation, reason }));
+    }
+
+    /// `from` wants out.
+    pub fn on_leave_request(&mut self, from: NodeId, incarnation: Incarnation, ctx: &mut Context<'_, '_>) {
+        if self.view.has_member(from, incarnation) {
+            self.leaves.insert(from);
+        } else {
+            ctx.send_to(from, &self.view_message());
+        }
+    }
+
+    /// `from` acknowledges.
+    pub fn on_acks(&mut self, from: NodeId, incarnation: Incarnation, entries: &[AckEntry]) {
+        if !self.view.has_member(from, incarnation) {
+            return;
+        }
+        for entry in entries {
+            let Some(progress) = &mut self.progress[entry.subject.node.index()] else { continue };
+            if progress.incarnation != entry.subject.incarnation || progress.transition != entry.subject.transition {
+                continue;
+            }
+            if let At::Running { level, round, barrier, awaiting } = &mut progress.at
+                && *level == entry.level
+                && *round == entry.round
+                && *barrier == entry.barrier
+                && awaiting.remove(from)
+            {
+                self.resend_us = RESEND_FIRST_US;
+            }
+        }
+    }
+
+    /// Condemned by the caller's evidence.
+    pub fn condemn(&mut self, nodes: NodeSet) {
+        self.condemned = self.condemned.or(nodes);
+    }
+
+    /// The proposal was committed.
+    pub fn on_committed(&mut self, view: &View, ctx: &mut Context<'_, '_>) {
+        self.proposed = false;
+        let old = core::mem::replace(&mut self.view, view.clone());
+        for n in NodeId::first(self.nodes) {
+            let (was, is) = (old.state(n), self.view.state(n));
+            if was != is || old.incarnation(n) != self.view.incarnation(n) {
+                self.on_changed(n, was, is, ctx);
+            }
+        }
+        let out = self.view.members();
+        for p in self.progress.iter_mut().flatten() {
+            // The dead are struck from every awaited set at once; what is outstanding is told anew on the new view.
+            if let At::Running { awaiting, .. } = &mut p.at {
+                *awaiting = awaiting.and(out);
+                p.news = true;
+            }
+        }
+        ctx.send(Destination::All, &self.view_message());
+        self.rearm(ctx.now);
+    }
+
+    /// One node's overall state changed by a commit.
+    fn on_changed(&mut self, n: NodeId, was: NodeState, is: NodeState, ctx: &mut Context<'_, '_>) {
+        let incarnation = self.view.incarnation(n);
+        let i = n.index();
+        match is {
+            NodeState::Joining => {
+                self.asks[i] = None;
+                let first = self.map.first(n, Transition::Joining);
+                self.progress[i] = Some(Progress::new(Transition::Joining, incarnation, first));
+            }
+            NodeState::Leaving => {
+                let from = match &self.progress[i] {
+                    // Reversed between levels: it leaves from the highest level that it is through at (EP p. 6).
+                    Some(join) => join.level().and_then(|level| self.map.below(n, level)),
+                    None => self.map.highest(n),
+                };
+                self.progress[i] = Some(Progress::new(Transition::Leaving, incarnation, from));
+            }
+            NodeState::ForcedLeaving => {
+                self.begin_forced_leave(n, was);
+                self.begin_fence(n, ctx);
+                if let Some(t) = &mut self.takeover {
+                    t.forced_out(n);
+                }
+            }
+            NodeState::Joined => {
+                self.progress[i] = None;
+                // The levels recovered the former lives before they acknowledged this join.
+                self.recover = NodeSet::EMPTY;
+            }
+            NodeState::Inactive => {
+                self.progress[i] = None;
+                self.fences[i] = None;
+                self.map.remove(n);
+                self.condemned.remove(n);
+                self.leaves.remove(n);
+            }
+        }
+    }
+
+    fn begin_forced_leave(&mut self, n: NodeId, was: NodeState) {
+        if self.takeover.is_some() {
+            // What the survivors know of it decides, once all have answered.
+            return;
+        }
+        let map = &self.map;
+        let below = |level| map.below(n, level);
+        let (top, state, aborts) = match &self.progress[n.index()] {
+            Some(p) => {
+                let heard = p.heard(below);
+                (heard.top, heard.was, heard.aborts)
+            }
+            None => (map.highest(n), was, None),
+        };
+        let first = map.first(n, Transition::ForcedLeaving).filter(|f| top.is_some_and(|top| *f <= top));
+        self.progress[n.index()] = Some(Progress {
+            top,
+            was: state,
+            aborts,
+            ..Progress::new(Transition::ForcedLeaving, self.view.incarnation(n), first)
+        });
+    }
+
+    fn begin_fence(&mut self, n: NodeId, ctx: &mut Context<'_, '_>) {
+        let incarnation = self.view.incarnation(n);
+        self.fences[n.index()] = Some(LeaseFence::begin(ctx.now, n, incarnation, ctx.lock, &self.timing, ctx.trace));
+    }
+
+    /// Does everything that can be done now. Called after every input.
+    pub fn drive(&mut self, ctx: &mut Context<'_, '_>, member: &mut Member) {
+        // A forming master is in no view yet and has no lease; its ballot writes are bounded by the port all the same.
+        if ctx.lock.master() != Some(self.ballot) || ctx.lock.frozen(ctx.now) {
+            return;
+        }
+        for n in NodeId::first(self.nodes) {
+            if let Some(f) = &mut self.fences[n.index()] {
+                f.poll(ctx.now, n, ctx.trace);
+            }
+        }
+        if self.takeover.as_ref().is_some_and(|t| t.waiting().is_empty())
+            && let Some(takeover) = self.takeover.take()
+        {
+            self.restore(takeover, ctx);
+        }
+        if self.takeover.is_none() {
+            self.advance(ctx, member);
+        }
+        self.propose(ctx);
+        if ctx.now >= self.resend_at {
+            self.resend(ctx, member);
+        }
+    }
+
+    fn resend(&mut self, ctx: &mut Context<'_, '_>, member: &mut Member) {
+        for n in self.unanswered() {
+            ctx.send_to(n, &Message::Query { ballot: self.ballot });
+        }
+        let mut outstanding = !self.unanswered().is_empty();
+        if self.takeover.is_none() {
+            for p in self.progress.iter_mut().flatten() {
+                if p.is_running() {
+                    p.news = true;
+                    outstanding = true;
+                }
+            }
+            self.tell(ctx, member);
+        }
+        self.resend_us = (self.resend_us * 2).min(RESEND_LAST_US);
+        self.resend_at = if outstanding { ctx.now.plus_us(self.resend_us) } else { Instant::FAR };
+    }
+
+    pub(crate) fn rearm(&mut self, now: Instant) {
+        self.resend_us = RESEND_FIRST_US;
+        self.resend_at = now.plus_us(self.resend_us);
+    }
+
+    /// Proposes the next view, if anything is to change.
+    fn propose(&mut self, ctx: &mut Context<'_, '_>) {
+        if self.proposed {
+            return;
+        }
+        let mut joins_max = NODES_MAX;
+        loop {
+            let next = self.next_view(joins_max, ctx);
+            if next.same_content(&self.view) {
+                return;
+            }
+            match ctx.lock.propose(next) {
+                Ok(()) => {
+                    self.proposed = true;
+                    return;
+                }
+                // More new incarnations than the undo record has room for: the rest joins with the next view.
+                Err(ProposeError::TooManyChanges) if joins_max > 1 => joins_max /= 2,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The newest view with every change of overall state that is due.
+    fn next_view(&mut self, joins_max: usize, ctx: &mut Context<'_, '_>) -> View {
+        let mut next = self.view.successor();
+        for n in NodeId::first(self.nodes) {
+            let (state, incarnation) = (self.view.state(n), self.view.incarnation(n));
+            if self.condemned.contains(n) && state.is_member() {
+                next.set(n, NodeState::ForcedLeaving, incarnation);
+            } else if self.takeover.is_none()
+                && let Some(is) = self.due(n, state)
+            {
+                next.set(n, is, incarnation);
+            }
+        }
+        if self.takeover.is_none() {
+            let mut joins = 0;
+            for n in NodeId::first(self.nodes) {
+                if joins < joins_max
+                    && let Some(incarnation) = self.admissible(n, &next, ctx)
+                {
+                    next.set(n, NodeState::Joining, incarnation);
+                    joins += 1;
+                }
+            }
+        }
+        next
+    }
+
+    /// The next overall state of a node, if it is due by its transition or its wish.
+    fn due(&self, n: NodeId, state: NodeState) -> Option<NodeState> {
+        let progress = self.progress[n.index()].as_ref();
+        let done = progress.is_some_and(|p| p.at == At::Done);
+        match state {
+            NodeState::Joining if done => Some(NodeState::Joined),
+            NodeState::Leaving if done => Some(NodeState::Inactive),
+            NodeState::ForcedLeaving if done => {
+                let fenced = self.fences[n.index()].as_ref().is_none_or(|f| f.due() == Instant::FAR);
+                fenced.then_some(NodeState::Inactive)
+            }
+            // Reversed only between levels: the level in progress completes its join first (EP p. 6).
+            NodeState::Joining if self.leaves.contains(n) => {
+                progress.is_some_and(|p| !p.is_running()).then_some(NodeState::Leaving)
+            }
+            NodeState::Joined if self.leaves.contains(n) => Some(NodeState::Leaving),
+            _ => None,
+        }
+    }
+
+    /// Whether the join that `n` asked for may be committed now. A joiner and all members must hear each other, so that
+    /// nothing re-forms endlessly (DESIGN 7).
+    fn admissible(&mut self, n: NodeId, next: &View, ctx: &mut Context<'_, '_>) -> Option<Incarnation> {
+        let ask = self.asks[n.index()]?;
+        let born = ctx.lock.peer(n).heartbeat.as_ref().is_some_and(|h| h.incarnation == ask.incarnation && !h.clean);
+        if next.state(n) != NodeState::Inactive || !(born || n == self.me) {
+            return None;
+        }
+        if n == self.me {
+            return Some(ask.incarnation);
+        }
+        let hears = |a: NodeId, b: NodeId| {
+            if a == self.me { ctx.net.hears().contains(b) } else { ctx.net.hears_of(a).contains(b) }
+        };
+        let deaf = next.members().without(n).iter().find(|m| !(hears(n, *m) && hears(*m, n)));
+        let Some(by) = deaf else { return Some(ask.incarnation) };
+        if ctx.now.since_us(ask.since) > u64::from(self.timing.net_suspect) * 3000 {
+            self.asks[n.index()] = None;
+            self.refuse(n, ask.incarnation, RefuseReason::NotHeardBy { node: by }, ctx);
+        }
+        None
+    }
+
+    /// This node itself asks to join (at formation) or to leave.
+    pub fn ask_for_self(&mut self, incarnation: Incarnation, now: Instant) {
+        let ask = &mut self.asks[self.me.index()];
+        if self.view.state(self.me) == NodeState::Inactive
+            && self.view.incarnation(self.me) < incarnation
+            && ask.is_none()
+        {
+            *ask = Some(Ask { incarnation, since: now });
+        } else if self.view.state(self.me).is_member() && self.view.incarnation(self.me) < incarnation {
+            self.condemned.insert(self.me);
+        }
+    }
+
+    /// This node itself wants out.
+    pub fn leave_self(&mut self) {
+        self.leaves.insert(self.me);
+    }
+
+    pub(crate) fn new_round_id(&mut self) -> RoundId {
+        let id = RoundId { ballot: self.ballot, sequence: self.next_round };
+        self.next_round += 1;
+        id
+    }
+}
+
+/// Who the new master is.
+#[derive(Clone, Copy, Debug)]
+pub struct MasterAt {
+    /// This node.
+    pub me: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Configured nodes.
+    pub nodes: u8,
+    /// The cluster's time-outs.
+    pub timing: Timing,
+    /// Nodes whose last life did not end with a clean mark.
+    pub unclean: NodeSet,
+}

@@ -1,0 +1,555 @@
+//! The machine: what this node is to the cluster, who is master for it, and the two sides behind it.
+//!
+//! Invariants:
+//! - only messages of the highest ballot that was seen are obeyed (DESIGN 4);
+//! - a view is adopted only when it is known to be committed; numbers of adopted views grow;
+//! - an outsider contends for the lock only if no joined node is alive; nobody outside of the set that arbitration leaves
+//!   contends.
+
+use quorate_base::capacity::NODES_MAX;
+use quorate_base::event::{Event, Trace};
+use quorate_base::text::format_cut;
+use quorate_base::{
+    Ballot, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId, NodeSet, NodeState, Timing, View, ViewName,
+};
+use quorate_database::Flag;
+use quorate_interconnect::Destination;
+use quorate_master_lock::LockEvent;
+
+use crate::context::Context;
+use crate::master::{Master, MasterAt};
+use crate::member::{Member, RegisterError};
+use crate::message::{JoinRequest, Message, Notify, PROTOCOL_VERSION, Refuse, ViewMessage};
+use crate::notification::{Change, Notification};
+use crate::survivors::{Contestant, Evidence, Settling, Verdict, judge};
+
+/// How often an outsider repeats its request to join, and a member its request to leave, µs.
+const ASK_US: u64 = 50_000;
+/// How often a member that notices a gap asks for the newest view at most, µs.
+const VIEW_ASK_US: u64 = 20_000;
+
+/// What the machine must know from the start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Configured nodes.
+    pub nodes: u8,
+    /// The cluster's time-outs.
+    pub timing: Timing,
+    /// Each node's weight in arbitration.
+    pub weights: [u8; NODES_MAX],
+    /// The former life of this node ended with a clean mark (or there was none).
+    pub was_clean: bool,
+}
+
+/// The membership manager of one node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Membership {
+    me: NodeId,
+    incarnation: Incarnation,
+    nodes: u8,
+    timing: Timing,
+    weights: [u8; NODES_MAX],
+    was_clean: bool,
+    ballot: Ballot,
+    name: ViewName,
+    view: View,
+    adopted: bool,
+    member: Member,
+    master: Option<Master>,
+    settling: Settling,
+    outside: NodeSet,
+    leaving: bool,
+    heard_sequence: (Ballot, u32),
+    ask_at: Instant,
+    view_ask_at: Instant,
+    refused: Option<Refuse>,
+    thawed_at: Option<Instant>,
+    hears: NodeSet,
+    halt: Option<HaltReason>,
+}
+
+impl Membership {
+    /// For a new life of this node, outside of the cluster.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            me: config.me,
+            incarnation: config.incarnation,
+            nodes: config.nodes.min(NODES_MAX as u8),
+            timing: config.timing,
+            weights: config.weights,
+            was_clean: config.was_clean,
+            ballot: Ballot::NONE,
+            name: ViewName::default(),
+            view: View::EMPTY,
+            adopted: false,
+            member: Member::new(),
+            master: None,
+            settling: Settling::default(),
+            outside: NodeSet::EMPTY,
+            leaving: false,
+            heard_sequence: (Ballot::NONE, 0),
+            ask_at: Instant::ZERO,
+            view_ask_at: Instant::ZERO,
+            refused: None,
+            thawed_at: None,
+            hears: NodeSet::EMPTY,
+            halt: None,
+        }
+    }
+
+    /// Registers a level. Kernel levels register before the node asks to join.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn register(&mut self, level: &LevelDecl<'_>, trace: &mut Trace<'_>) -> Result<(), RegisterError> {
+        self.member.register(level, trace)
+    }
+
+    /// The member's side, for questions.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The master's side, for questions, while this node is master.
+    pub fn master(&self) -> Option<&Master> {
+        self.master.as_ref()
+    }
+
+    /// The newest committed view that this node adopted, and its name.
+    pub fn view(&self) -> (ViewName, &View) {
+        (self.name, &self.view)
+    }
+
+    /// The highest ballot that this node has seen: its node is the master to the best of this node's knowledge.
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// This node's own overall state.
+    pub fn state(&self) -> NodeState {
+        if self.view.incarnation(self.me) == self.incarnation { self.view.state(self.me) } else { NodeState::Inactive }
+    }
+
+    /// The last refusal of this node's join, if it was refused and is not in.
+    pub fn refused(&self) -> Option<&Refuse> {
+        self.refused.as_ref().filter(|_| self.state() == NodeState::Inactive)
+    }
+
+    /// Whether a graceful leave was asked for.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Nodes that arbitration would drop now.
+    pub fn outside(&self) -> NodeSet {
+        self.outside
+    }
+
+    /// The node must halt, if it says so. Once.
+    pub fn take_halt(&mut self) -> Option<HaltReason> {
+        self.halt.take()
+    }
+
+    /// Asks for a graceful leave. It is repeated to whoever is master until it is through.
+    pub fn leave(&mut self, now: Instant) {
+        self.leaving = true;
+        self.ask_at = now;
+    }
+
+    /// Whether a level has something to take.
+    pub fn has_notification(&self, level: LevelOrder) -> bool {
+        self.member.has_notification(level)
+    }
+
+    /// A level's thread of control takes its notification.
+    pub fn take_notification(&mut self, level: LevelOrder) -> Option<Notification> {
+        self.member.take_notification(level, &self.view)
+    }
+
+    /// A level acknowledges a change. False if that was overtaken meanwhile.
+    pub fn acknowledge(&mut self, level: LevelOrder, change: &Change, ctx: &mut Context<'_, '_>) -> bool {
+        let taken = self.member.acknowledge(level, change, ctx.trace);
+        self.after(ctx);
+        taken
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Instant {
+        let asks = self.state() == NodeState::Inactive || self.leaving;
+        let ask = if asks && self.master.is_none() { self.ask_at } else { Instant::FAR };
+        self.master.as_ref().map_or(ask, |m| ask.min(m.poll_timeout()))
+    }
+
+    /// Time passed, or evidence changed.
+    pub fn handle_timeout(&mut self, ctx: &mut Context<'_, '_>) {
+        self.after(ctx);
+    }
+
+    /// The lock or the disk says something.
+    pub fn on_lock_event(&mut self, event: LockEvent, ctx: &mut Context<'_, '_>) {
+        match event {
+            LockEvent::Beat => self.arbitrate(ctx),
+            LockEvent::Acquired { ballot, .. } => {
+                self.ballot = self.ballot.max(ballot);
+                self.adopt(ctx);
+                let at = MasterAt {
+                    me: self.me,
+                    incarnation: self.incarnation,
+                    nodes: self.nodes,
+                    timing: self.timing,
+                    unclean: self.unclean(ctx),
+                };
+                self.master = Some(Master::new(ballot, &self.view, ctx, &self.member, at));
+            }
+            LockEvent::Lost { to } => {
+                self.ballot = self.ballot.max(to);
+                self.master = None;
+            }
+            LockEvent::Released | LockEvent::Unknown { .. } => self.master = None,
+            LockEvent::Committed { .. } => {
+                self.adopt(ctx);
+                if let Some(master) = &mut self.master {
+                    master.on_committed(&self.view, ctx);
+                }
+            }
+            LockEvent::Learned { .. } => self.adopt(ctx),
+            LockEvent::Frozen => {}
+            LockEvent::Thawed => self.thawed_at = Some(ctx.now),
+            LockEvent::Farewell => self.halt = Some(HaltReason::Left),
+        }
+        self.after(ctx);
+    }
+
+    /// A verified membership datagram came.
+    pub fn on_message(&mut self, from: NodeId, incarnation: Incarnation, payload: &[u8], ctx: &mut Context<'_, '_>) {
+        let Ok(message) = Message::decode(payload) else {
+            let what = format_cut::<64>(format_args!("damaged membership message from node {from}"));
+            ctx.trace.event(Event::Note { what: &what });
+            return;
+        };
+        self.dispatch(from, incarnation, message, ctx);
+        self.after(ctx);
+    }
+
+    fn dispatch(&mut self, from: NodeId, incarnation: Incarnation, message: Message, ctx: &mut Context<'_, '_>) {
+        match message {
+            Message::View(m) => self.on_view_message(&m, ctx),
+            Message::Notify(m) => self.on_notify(from, &m, ctx),
+            Message::Query { ballot } => self.on_query(from, ballot, ctx),
+            Message::Refuse(m) => self.on_refuse(m, ctx),
+            Message::ViewRequest => {
+                let (name, view) = (self.name, &self.view);
+                if name.ballot != Ballot::NONE {
+                    ctx.send_to(from, &Message::View(ViewMessage::new(name, view, self.nodes)));
+                }
+            }
+            _ => self.dispatch_to_master(from, incarnation, message, ctx),
+        }
+    }
+
+    fn dispatch_to_master(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        message: Message,
+        ctx: &mut Context<'_, '_>,
+    ) {
+        let Some(master) = self.master.as_mut().filter(|m| ctx.lock.master() == Some(m.ballot())) else { return };
+        if ctx.lock.frozen(ctx.now) {
+            return;
+        }
+        match message {
+            Message::JoinRequest(request) => master.on_join_request(from, incarnation, &request, ctx),
+            Message::LeaveRequest => master.on_leave_request(from, incarnation, ctx),
+            Message::Ack { ballot, entries } if ballot == master.ballot() => {
+                master.on_acks(from, incarnation, &entries)
+            }
+            Message::AnswerLevels { ballot, levels } if ballot == master.ballot() => {
+                master.on_answer_levels(from, &levels);
+            }
+            Message::Answer(answer) if answer.ballot == master.ballot() => master.on_answer(from, &answer),
+            _ => {}
+        }
+    }
+
+    /// Whether a master's message under `ballot` is to be obeyed.
+    fn obeys(&mut self, ballot: Ballot, ctx: &mut Context<'_, '_>) -> bool {
+        if ballot < self.ballot {
+            return false;
+        }
+        if ballot > self.ballot {
+            self.ballot = ballot;
+            ctx.lock.note_ballot(ballot);
+            if self.master.as_ref().is_some_and(|m| m.ballot() < ballot) {
+                // Somebody promised more: the disk will say so too. Nothing is sent as master from here on.
+                self.master = None;
+            }
+        }
+        true
+    }
+
+    fn on_view_message(&mut self, m: &ViewMessage, ctx: &mut Context<'_, '_>) {
+        if m.members.len() != usize::from(self.nodes) || !self.obeys(m.name.ballot, ctx) {
+            return;
+        }
+        ctx.lock.note_committed(m.name, &m.view());
+        self.adopt(ctx);
+    }
+
+    fn on_notify(&mut self, from: NodeId, m: &Notify, ctx: &mut Context<'_, '_>) {
+        if !self.obeys(m.view.ballot, ctx) || m.view.ballot.node() != Some(from) {
+            return;
+        }
+        if m.view.number != self.view.number || m.view.ballot != self.name.ballot {
+            if (m.view.number, m.view.ballot) > (self.view.number, self.name.ballot) && ctx.now >= self.view_ask_at {
+                self.view_ask_at = ctx.now.plus_us(VIEW_ASK_US);
+                ctx.send_to(from, &Message::ViewRequest);
+            }
+            return;
+        }
+        // An older one that comes late would put an older vector in place.
+        if (m.view.ballot, m.sequence) <= self.heard_sequence || !self.view.has_member(self.me, self.incarnation) {
+            return;
+        }
+        self.heard_sequence = (m.view.ballot, m.sequence);
+        self.member.on_notify(m, ctx.trace);
+        self.member.acknowledge_membership_level(&self.view, ctx.trace);
+    }
+
+    fn on_query(&mut self, from: NodeId, ballot: Ballot, ctx: &mut Context<'_, '_>) {
+        if !self.obeys(ballot, ctx) || ballot.node() != Some(from) {
+            return;
+        }
+        ctx.send_to(from, &Message::AnswerLevels { ballot, levels: self.member.offers() });
+        ctx.send_to(from, &Message::Answer(self.member.answer(ballot)));
+    }
+
+    fn on_refuse(&mut self, m: Refuse, ctx: &mut Context<'_, '_>) {
+        if m.incarnation != self.incarnation || self.state() != NodeState::Inactive || !self.obeys(m.ballot, ctx) {
+            return;
+        }
+        if self.refused.is_none_or(|r| r.reason != m.reason) {
+            let what = format_cut::<128>(format_args!("join refused: {}", m.reason));
+            ctx.trace.event(Event::Note { what: &what });
+        }
+        self.refused = Some(m);
+        if !m.reason.is_passing() {
+            self.halt = Some(HaltReason::Refused { reason: m.reason });
+        }
+    }
+
+    /// Takes over what the lock knows as committed, if it is newer.
+    fn adopt(&mut self, ctx: &mut Context<'_, '_>) {
+        let (name, view) = ctx.lock.committed();
+        if name.ballot == Ballot::NONE || (name.number, name.ballot) <= (self.name.number, self.name.ballot) {
+            return;
+        }
+        let old = core::mem::replace(&mut self.view, view.clone());
+        let first = !core::mem::replace(&mut self.adopted, true);
+        self.name = name;
+        ctx.trace.event(Event::view(name.ballot, &self.view, self.nodes));
+        self.member.on_view(&self.view, ctx.trace);
+        if first {
+            // A newcomer's starting vector is not written out.
+            return;
+        }
+        for n in NodeId::first(self.nodes) {
+            let (is, incarnation) = (self.view.state(n), self.view.incarnation(n));
+            let changed = old.state(n) != is || old.incarnation(n) != incarnation;
+            if changed && matches!(is, NodeState::Joined | NodeState::Inactive) {
+                ctx.trace.event(Event::State { subject: n, incarnation, level: None, is });
+            }
+        }
+        // A change of who hears or is in is told at once, not with the next period.
+        ctx.net.heartbeat_now();
+    }
+
+    /// Nodes whose last life did not end with a clean mark; of this node, its former life.
+    fn unclean(&self, ctx: &Context<'_, '_>) -> NodeSet {
+        NodeId::first(self.nodes)
+            .filter(|n| {
+                if *n == self.me {
+                    return !self.was_clean;
+                }
+                let peer = ctx.lock.peer(*n);
+                peer.heartbeat.as_ref().is_some_and(|h| !h.clean && h.incarnation != Incarnation::NEVER)
+            })
+            .collect()
+    }
+
+    /// After every input: evidence, contention, the master's work, what is to be sent.
+    fn after(&mut self, ctx: &mut Context<'_, '_>) {
+        let hears = ctx.net.hears();
+        if hears != self.hears {
+            self.hears = hears;
+            ctx.net.heartbeat_now();
+        }
+        let want = self.wants_lock(ctx);
+        ctx.lock.contend(want);
+        self.lead(ctx);
+        let acks = self.member.take_acks();
+        if !acks.is_empty()
+            && self.master.is_none()
+            && let Some(to) = self.ballot.node().filter(|n| *n != self.me)
+        {
+            ctx.send_to(to, &Message::Ack { ballot: self.ballot, entries: acks });
+        }
+        if self.master.is_none() && ctx.now >= self.ask_at {
+            self.ask(ctx);
+        }
+    }
+
+    /// The master's part.
+    fn lead(&mut self, ctx: &mut Context<'_, '_>) {
+        let condemned = self.condemned(ctx);
+        let hand_over = self.leaving && !self.alive_joined(ctx).without(self.me).is_empty();
+        let outside = self.outside.contains(self.me);
+        let Some(master) = &mut self.master else { return };
+        if ctx.lock.master() != Some(master.ballot()) || ctx.lock.frozen(ctx.now) {
+            return;
+        }
+        if hand_over || outside {
+            // `contend(false)` has begun the release; nothing new is begun under this ballot.
+            return;
+        }
+        if self.view.state(self.me) != NodeState::Inactive || self.view.incarnation(self.me) < self.incarnation {
+            master.ask_for_self(self.incarnation, ctx.now);
+        }
+        if self.leaving {
+            // The last one waits until those that are joining are in, and hands over to them.
+            let joining = self.view.nodes_in(&[NodeState::Joining]).without(self.me);
+            if joining.is_empty() {
+                master.leave_self();
+            }
+        }
+        master.condemn(condemned);
+        master.take_own_acks(&mut self.member, ctx);
+        master.drive(ctx, &mut self.member);
+    }
+
+    /// Members that the evidence puts out.
+    fn condemned(&self, ctx: &Context<'_, '_>) -> NodeSet {
+        let grace_us = u64::from(self.timing.outage_grace) * 1000;
+        let outage = self.thawed_at.is_some_and(|t| ctx.now.since_us(t) < grace_us);
+        self.view
+            .members()
+            .without(self.me)
+            .iter()
+            .filter(|n| {
+                let verdict = judge(&self.evidence(*n, ctx), &self.timing, outage);
+                verdict == Verdict::Out || (verdict == Verdict::Cut && self.outside.contains(*n))
+            })
+            .collect()
+    }
+
+    fn evidence(&self, n: NodeId, ctx: &Context<'_, '_>) -> Evidence {
+        let (peer, incarnation) = (ctx.lock.peer(n), self.view.incarnation(n));
+        let beat = peer.heartbeat.as_ref();
+        Evidence {
+            heard: ctx.net.heard(n, incarnation),
+            disk_silent: ctx.lock.disk_silent(n),
+            still_us: peer.still_us,
+            over: beat.is_some_and(|h| h.incarnation > incarnation || (h.incarnation == incarnation && h.clean)),
+            frozen: beat.is_some_and(|h| h.frozen)
+                || ctx.net.peer(n).heartbeat.as_ref().is_some_and(|h| h.status.frozen),
+        }
+    }
+
+    /// At each beat: who would be out by the reach sets that stand on the disk.
+    fn arbitrate(&mut self, ctx: &mut Context<'_, '_>) {
+        let mut contestants = [Contestant::default(); NODES_MAX];
+        let mut alive = NodeSet::EMPTY;
+        for n in self.view.members() {
+            let mut c = Contestant {
+                joining: self.view.state(n) == NodeState::Joining,
+                weight: self.weights[n.index()],
+                ..Contestant::default()
+            };
+            if n == self.me {
+                (c.hears, c.carrier, c.master) = (ctx.net.hears(), true, ctx.lock.master().is_some());
+            } else {
+                let Some(h) = ctx.lock.peer(n).heartbeat.as_ref() else { continue };
+                if ctx.lock.disk_silent(n) || h.incarnation != self.view.incarnation(n) || h.clean {
+                    continue;
+                }
+                (c.hears, c.carrier, c.master) = (h.hears, h.carrier, h.flag == Flag::Hold);
+            }
+            contestants[n.index()] = c;
+            alive.insert(n);
+        }
+        let outside = if alive.contains(self.me) && self.state().is_member() {
+            self.settling.observe(ctx.now, &self.timing, alive, &contestants)
+        } else {
+            NodeSet::EMPTY
+        };
+        if outside != self.outside {
+            let what = format_cut::<96>(format_args!("arbitration: outside of the reach set: {outside}"));
+            ctx.trace.event(Event::Note { what: &what });
+            self.outside = outside;
+        }
+    }
+
+    /// Joined nodes whose heartbeat block moves (or that this node hears).
+    fn alive_joined(&self, ctx: &Context<'_, '_>) -> NodeSet {
+        self.view
+            .joined()
+            .iter()
+            .filter(|n| {
+                let incarnation = self.view.incarnation(*n);
+                let peer = ctx.lock.peer(*n);
+                *n == self.me && incarnation == self.incarnation
+                    || (*n != self.me
+                        && !ctx.lock.disk_silent(*n)
+                        && peer.heartbeat.as_ref().is_none_or(|h| h.incarnation == incarnation && !h.clean))
+            })
+            .collect()
+    }
+
+    fn wants_lock(&self, ctx: &Context<'_, '_>) -> bool {
+        if self.halt.is_some() || self.outside.contains(self.me) || self.view.excludes(self.me, self.incarnation) {
+            return false;
+        }
+        if self.refused.is_some_and(|r| !r.reason.is_passing()) {
+            return false;
+        }
+        let others = self.alive_joined(ctx).without(self.me);
+        match self.state() {
+            NodeState::Joined if self.leaving => others.is_empty(),
+            NodeState::Joined => true,
+            // An outsider that wants to go has no need of it; a joining or leaving one finishes its way.
+            NodeState::Inactive => others.is_empty() && !self.leaving,
+            _ => others.is_empty(),
+        }
+    }
+
+    /// Repeats this node's own wish to whoever is master.
+    fn ask(&mut self, ctx: &mut Context<'_, '_>) {
+        self.ask_at = ctx.now.plus_us(ASK_US);
+        let outsider = self.state() == NodeState::Inactive && !self.view.excludes(self.me, self.incarnation);
+        if outsider && self.leaving {
+            // Never in: there is nothing to leave but the clean mark.
+            ctx.lock.farewell();
+            return;
+        }
+        let to = self.find_master(ctx).map_or(Destination::All, Destination::Node);
+        if outsider {
+            let request = JoinRequest { protocol: PROTOCOL_VERSION, timing: self.timing, levels: self.member.offers() };
+            ctx.send(to, &Message::JoinRequest(request));
+        } else if self.leaving && self.state() != NodeState::Inactive {
+            ctx.send(to, &Message::LeaveRequest);
+        }
+    }
+
+    /// The master, as the database shows it: "joining nodes will examine such area for the heartbeat in order to identify
+    /// the master node" (EP p. 6). Among several flags the highest ballot heard decides.
+    fn find_master(&self, ctx: &Context<'_, '_>) -> Option<NodeId> {
+        NodeId::first(self.nodes)
+            .filter(|n| *n != self.me && !ctx.lock.disk_silent(*n))
+            .filter(|n| ctx.lock.peer(*n).heartbeat.as_ref().is_some_and(|h| h.flag == Flag::Hold))
+            .max_by_key(|n| ctx.lock.peer(*n).promised)
+    }
+}

@@ -1,0 +1,237 @@
+//! The independent checker: reads a trace in the form of the harness contract and holds what MISSION demands of every
+//! run. It is written from the contract and from the seeds, and uses none of the code that it checks.
+//!
+//! ```
+//! use quorate_check::{Checker, Options, Rule};
+//! let mut checker = Checker::new(Options::default());
+//! assert!(checker.push_text(r#"{"t_us": 0, "node": 0, "inc": 1, "nt_us": 0, "seq": 1, "lc": 1, "ev": "boot",
+//!     "version": "1", "cmdline": ""}"#).iter().any(|v| v.rule == Rule::Seq));
+//! ```
+//!
+//! What a stream keeps by itself (form, numbering, lives) is checked as lines come in. What holds between nodes is
+//! checked along the Lamport clock: with [`Order::Lamport`], for traces of real machines whose lines arrive in any order,
+//! at [`Checker::finish`], when all lines are there; with [`Order::Receipt`], for the simulator, whose lines come in an
+//! order that respects causality, with each line. Sorting by Lamport clock gives an order that respects causality, because
+//! a cause always has the smaller clock; every rule that compares two nodes compares their clocks besides.
+//!
+//! A killed node's last lines may be lost. So what would follow from lines that are missing at the *end* of a life without
+//! `panic` or `halt` is tolerated and counted ([`Counts::tolerated`]): an acknowledgement that is missing there; a view, a
+//! round or a fence of a master that was killed. `seq` shows every other loss.
+
+mod form;
+mod history;
+mod ledger;
+mod line;
+mod report;
+mod rule;
+mod steps;
+mod storage;
+
+pub use line::{Barriers, Life, Line, LockPhase, NodeState, RoundName, StepEvent, Transition, Via, What};
+pub use report::{Counts, Report, check, check_file};
+pub use rule::{Rule, Violation};
+
+use form::Form;
+use history::History;
+use rule::Findings;
+use serde_json::Value;
+use steps::{Around, Steps};
+use storage::Storage;
+
+/// In which order lines come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// In the order of receipt, which says nothing about two nodes: rules between nodes are held at the end.
+    #[default]
+    Lamport,
+    /// In an order that respects causality, complete, with exact times (the simulator): all rules are held at once.
+    Receipt,
+}
+
+/// What is known of the trace besides its lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// In which order lines come.
+    pub order: Order,
+    /// Every kill, reset and stop stands in the trace as a harness line, so that a new life without one is wrong.
+    pub faults_in_trace: bool,
+    /// The trace must end with the harness's `end`.
+    pub needs_end: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { order: Order::Lamport, faults_in_trace: true, needs_end: true }
+    }
+}
+
+impl Options {
+    /// For the simulator: everything at once, nothing about the harness.
+    pub fn simulator() -> Self {
+        Self { order: Order::Receipt, faults_in_trace: false, needs_end: false }
+    }
+}
+
+/// Reads a trace and holds the rules.
+#[derive(Debug)]
+pub struct Checker {
+    options: Options,
+    lines: u64,
+    asserts: u64,
+    ballots: u64,
+    form: Form,
+    history: History,
+    steps: Steps,
+    storage: Storage,
+    waiting: Vec<(u64, Line)>,
+    out: Findings,
+}
+
+impl Checker {
+    /// Before the first line.
+    pub fn new(options: Options) -> Self {
+        let history = History::new(options.order == Order::Lamport);
+        Self {
+            options,
+            lines: 0,
+            asserts: 0,
+            ballots: 0,
+            form: Form::default(),
+            history,
+            steps: Steps::default(),
+            storage: Storage::default(),
+            waiting: Vec::new(),
+            out: Findings::default(),
+        }
+    }
+
+    /// Takes a line as text.
+    pub fn push_text(&mut self, text: &str) -> Vec<Violation> {
+        match serde_json::from_str(text) {
+            Ok(value) => self.push(&value),
+            Err(error) => self.malformed(&format!("not JSON: {error}")),
+        }
+    }
+
+    /// Takes a line as JSON.
+    pub fn push(&mut self, value: &Value) -> Vec<Violation> {
+        match Line::parse(value) {
+            Ok(line) => self.push_line(line),
+            Err(what) => self.malformed(&what),
+        }
+    }
+
+    /// Takes a line that is read already.
+    pub fn push_line(&mut self, line: Line) -> Vec<Violation> {
+        self.lines += 1;
+        self.out.at(self.lines, Some(&line));
+        self.asserts += u64::from(matches!(line.what, What::Assert { .. }));
+        self.form.check(&line, self.options.faults_in_trace, &mut self.out);
+        if line.life().is_some() {
+            match self.options.order {
+                Order::Lamport => self.waiting.push((self.lines, line)),
+                Order::Receipt => self.follow(&line),
+            }
+        }
+        self.out.take()
+    }
+
+    /// The trace ends here.
+    pub fn finish(&mut self) -> Vec<Violation> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        // Of one life `lc` grows with `seq`; equal clocks of two nodes are independent of each other.
+        waiting.sort_by_key(|(number, line)| (line.lc, line.node, line.inc, *number));
+        for (number, line) in &waiting {
+            self.out.at(*number, Some(line));
+            self.follow(line);
+        }
+        self.out.at(0, None);
+        if self.lines == 0 {
+            self.out.add(Rule::Form, "the trace is empty");
+        }
+        if self.options.needs_end && !self.form.has_end() {
+            self.out.add(Rule::EndLast, "`end` is missing");
+        }
+        self.out.take()
+    }
+
+    /// How much was checked so far.
+    pub fn counts(&self) -> Counts {
+        let steps = self.steps.counts;
+        Counts {
+            lines: self.lines,
+            lives: self.form.lives.len() as u64,
+            views: self.history.views() as u64,
+            ballots: self.ballots,
+            rounds: steps.rounds,
+            notifies: steps.notifies,
+            acks: steps.acks,
+            states: steps.states,
+            barriers_ordered: steps.barriers_ordered,
+            levels_ordered: steps.levels_ordered,
+            fences: self.storage.fences,
+            leases: self.storage.leases,
+            writes: self.storage.writes,
+            asserts: self.asserts,
+            tolerated: self.out.tolerated + self.steps.ledger.tolerated,
+        }
+    }
+
+    fn malformed(&mut self, what: &str) -> Vec<Violation> {
+        self.lines += 1;
+        self.out.at(self.lines, None);
+        self.out.add(Rule::Form, what);
+        self.out.take()
+    }
+
+    /// Holds the rules between nodes for one line.
+    fn follow(&mut self, line: &Line) {
+        let Some(life) = line.life() else { return };
+        let out = &mut self.out;
+        self.storage.on_line(life, line, self.options.order == Order::Receipt, out);
+        let changes = match &line.what {
+            What::Lock { phase, ballot } => {
+                self.ballots += u64::from(*phase == LockPhase::Acquired);
+                self.history.on_lock(life, *phase, *ballot, out);
+                Vec::new()
+            }
+            What::Freeze | What::Thaw => {
+                self.history.on_freeze(life, matches!(line.what, What::Freeze));
+                Vec::new()
+            }
+            What::View { members, .. } => {
+                let own = members.get(&life.node);
+                if own.is_some_and(|(state, inc)| *state == NodeState::ForcedLeaving && *inc == life.inc) {
+                    self.storage.on_put_out(life, line.nt_us);
+                }
+                self.history.on_view(life, line, &self.form.lives, out)
+            }
+            _ => Vec::new(),
+        };
+        let around = Around { lc: line.lc, history: &self.history, storage: &self.storage, lives: &self.form.lives };
+        let steps = &mut self.steps;
+        match &line.what {
+            What::View { view, .. } => {
+                for change in changes {
+                    if let Some(members) = self.history.members(*view) {
+                        steps.on_change(change, &around, members, out);
+                    }
+                }
+            }
+            What::Register { level, name, barriers } => {
+                steps.on_register(life, (*level, name, *barriers), line.lc, out);
+            }
+            What::Deregister { level } => steps.on_deregister(life, *level, line.lc, out),
+            What::Round { level, round, transitions, participants } => {
+                steps.on_round(life, (*round, *level), (transitions, participants), &around, out);
+            }
+            What::Notify(event) => steps.on_notify(life, event, &around, out),
+            What::Ack(event) => steps.on_ack(life, event, &around, out),
+            What::State { subject, level, is } => steps.on_state(life, (*subject, *level, *is), &around, out),
+            What::Refuse { peer } => {
+                self.history.acts_as_master(life, &format!("the refusal of {peer}"), out);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What each node believes, from its own trace alone: its life, the view it adopted, the lock, each level's state vector.
+//!
+//! Also the live view of `cluster up` stands on this.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use quorate_base::capacity::NODES_MAX;
+use quorate_base::{NodeId, NodeSet, NodeState};
+use quorate_trace::Line;
+use serde_json::Value;
+
+/// How many of a node's last lines are kept for the report of a failure.
+const RECENT_LINES: usize = 10;
+
+/// How a life ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Unwanted (EP's panic), else a wanted halt.
+    pub panic: bool,
+    /// In the node's words.
+    pub reason: String,
+}
+
+/// A view as a node adopted it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SeenView {
+    /// Its ballot.
+    pub ballot: u64,
+    /// Its number.
+    pub number: u64,
+    /// State and incarnation of the configured nodes.
+    pub nodes: BTreeMap<u8, (NodeState, u32)>,
+}
+
+impl SeenView {
+    /// From a `view` line.
+    pub fn of(line: &Line) -> Option<Self> {
+        let mut nodes = BTreeMap::new();
+        let incs = line.fields.get("incs")?;
+        for (node, state) in line.fields.get("states")?.as_object()? {
+            let inc = incs.get(node).and_then(Value::as_u64).and_then(|i| u32::try_from(i).ok()).unwrap_or(0);
+            nodes.insert(node.parse().ok()?, (state_of(state.as_str()?)?, inc));
+        }
+        Some(Self { ballot: line.uint("ballot")?, number: line.uint("view")?, nodes })
+    }
+
+    /// State and incarnation of a node.
+    pub fn of_node(&self, node: NodeId) -> (NodeState, u32) {
+        self.nodes.get(&node.get()).copied().unwrap_or_default()
+    }
+}
+
+/// The state of that name.
+pub fn state_of(name: &str) -> Option<NodeState> {
+    (0..5).filter_map(NodeState::from_u8).find(|s| s.name() == name)
+}
+
+/// One life of a node, as far as it is traced.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// Its incarnation, once `boot` is traced.
+    pub inc: Option<u32>,
+    /// When `boot` was received.
+    pub boot_us: Option<u64>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// The newest view it adopted.
+    pub view: Option<SeenView>,
+    /// Under which ballot it holds the master lock.
+    pub holds: Option<u64>,
+    /// The levels it registered, by order.
+    pub levels: BTreeMap<u16, String>,
+    /// The newest that a level saw of a subject: incarnation and state.
+    at: BTreeMap<(u16, u8), (u32, NodeState)>,
+    /// The last lines.
+    pub recent: VecDeque<Arc<Line>>,
+}
+
+impl Life {
+    /// State and incarnation of a subject as this life sees it, as a whole or at one of its levels. `None` while it
+    /// has adopted no view.
+    ///
+    /// A level that was told nothing of a subject yet has it as the view has it: "a newcomer's starting vector is not
+    /// written out" (harness contract).
+    pub fn sees(&self, subject: NodeId, level: Option<u16>) -> Option<(NodeState, u32)> {
+        let whole = self.view.as_ref().map(|v| v.of_node(subject));
+        let Some(level) = level else { return whole };
+        match (self.at.get(&(level, subject.get())), whole) {
+            (Some((inc, state)), Some((_, view_inc))) if *inc >= view_inc => Some((*state, *inc)),
+            (Some((inc, state)), None) => Some((*state, *inc)),
+            // Joining and not told yet: at this level it is not in.
+            (_, Some((NodeState::Joining, inc))) => Some((NodeState::Inactive, inc)),
+            // On its way out and not told yet: at this level it is still in.
+            (_, Some((NodeState::Leaving | NodeState::ForcedLeaving, inc))) => Some((NodeState::Joined, inc)),
+            (_, whole) => whole,
+        }
+    }
+
+    /// Whether it sees itself joined.
+    pub fn is_joined(&self, own: NodeId) -> bool {
+        let own_view = self.view.as_ref().map(|v| v.of_node(own));
+        matches!((own_view, self.inc), (Some((NodeState::Joined, inc)), Some(mine)) if inc == mine)
+    }
+}
+
+/// What all nodes believe.
+#[derive(Clone, Debug)]
+pub struct Beliefs {
+    lives: Vec<Life>,
+}
+
+impl Default for Beliefs {
+    fn default() -> Self {
+        Self { lives: vec![Life::default(); NODES_MAX] }
+    }
+}
+
+impl Beliefs {
+    /// A node's present life, or its last one.
+    pub fn life(&self, node: NodeId) -> &Life {
+        static NONE: Life = Life {
+            inc: None,
+            boot_us: None,
+            end: None,
+            view: None,
+            holds: None,
+            levels: BTreeMap::new(),
+            at: BTreeMap::new(),
+            recent: VecDeque::new(),
+        };
+        self.lives.get(node.index()).unwrap_or(&NONE)
+    }
+
+    /// A node is about to be started or reset: what it believed is gone, and late lines of its old life do not count.
+    pub fn begin(&mut self, node: NodeId) {
+        if let Some(life) = self.lives.get_mut(node.index()) {
+            *life = Life::default();
+        }
+    }
+
+    /// Takes one line into account.
+    pub fn take(&mut self, line: &Arc<Line>) {
+        let Some(life) = line.node.and_then(|n| self.lives.get_mut(usize::from(n))) else { return };
+        if line.ev == "boot" && line.inc >= life.inc {
+            *life = Life { inc: line.inc, boot_us: Some(line.t_us), ..Life::default() };
+        } else if line.inc != life.inc && line.inc.is_some() {
+            // Late, from before a reset.
+            return;
+        }
+        if life.recent.len() == RECENT_LINES {
+            life.recent.pop_front();
+        }
+        life.recent.push_back(line.clone());
+        life.take(line);
+    }
+
+    /// Who of `live` holds the newest ballot.
+    pub fn master(&self, live: NodeSet) -> Option<NodeId> {
+        live.iter().filter_map(|n| self.life(n).holds.map(|b| (b, n))).max().map(|(_, n)| n)
+    }
+
+    /// Those of `live` that see themselves joined.
+    pub fn joined(&self, live: NodeSet) -> NodeSet {
+        live.iter().filter(|n| self.life(*n).is_joined(*n)).collect()
+    }
+}
+
+impl Life {
+    fn take(&mut self, line: &Line) {
+        let reason = || line.text("reason").unwrap_or("no reason given").to_owned();
+        match line.ev.as_str() {
+            "panic" => self.end = Some(End { panic: true, reason: reason() }),
+            "halt" => self.end = Some(End { panic: false, reason: reason() }),
+            "view" => {
+                if let Some(view) = SeenView::of(line) {
+                    self.view = Some(view);
+                }
+            }
+            "lock" => match line.text("phase") {
+                Some("acquired") => self.holds = line.uint("ballot"),
+                Some("released" | "lost") => self.holds = None,
+                _ => {}
+            },
+            "register" => {
+                if let Some(level) = level_of(line) {
+                    self.levels.insert(level, line.text("name").unwrap_or("").to_owned());
+                }
+            }
+            "deregister" => {
+                if let Some(level) = level_of(line) {
+                    self.levels.remove(&level);
+                }
+            }
+            "notify" => {
+                // A transition has the name of the state that lasts with it.
+                let state = line.text("transition").and_then(state_of);
+                self.at_level(line, state);
+            }
+            "state" => {
+                let state = line.text("is").and_then(state_of);
+                self.at_level(line, state);
+            }
+            _ => {}
+        }
+    }
+
+    fn at_level(&mut self, line: &Line, state: Option<NodeState>) {
+        let subject = line.uint("subject").and_then(|n| u8::try_from(n).ok());
+        let inc = line.uint("subject_inc").and_then(|n| u32::try_from(n).ok());
+        if let (Some(level), Some(subject), Some(inc), Some(state)) = (level_of(line), subject, inc, state) {
+            let entry = self.at.entry((level, subject)).or_insert((inc, state));
+            if inc >= entry.0 {
+                *entry = (inc, state);
+            }
+        }
+    }
+}
+
+fn level_of(line: &Line) -> Option<u16> {
+    line.uint("level").and_then(|n| u16::try_from(n).ok())
+}

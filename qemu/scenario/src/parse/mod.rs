@@ -1,0 +1,276 @@
+//! From text to [`Scenario`]: the head of the file (name, nodes, timing, levels). Steps are in `step`, conditions in
+//! `condition`.
+//!
+//! Nothing is guessed: an unknown key or word, a wrong type, a node that is not configured, a name that no earlier step
+//! saved, are all errors with their place.
+
+mod condition;
+mod step;
+pub(crate) mod table;
+
+use std::path::Path;
+
+use quorate_base::capacity::{BARRIERS_MAX, LEVEL_NAME_MAX, LEVELS_MAX, NODES_MAX};
+use quorate_base::timing::TimingError;
+use quorate_base::{Barriers, NodeId, NodeSet, Timing};
+use toml::de::DeTable;
+
+use crate::model::{Level, Scenario};
+use crate::nodes::NodeExpr;
+use crate::source::{Problem, Problems, Source, Span};
+use step::Scope;
+use table::{Findings, Table, Value, unknown};
+
+/// Levels that are the kernel's own: a test subsystem cannot take their place.
+const KERNEL_LEVELS: [u16; 1] = [0];
+
+impl Scenario {
+    /// Reads and parses a scenario file.
+    ///
+    /// # Errors
+    /// All problems of the file; one if it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(Source::new(path, text)),
+            Err(error) => {
+                let source = Source::new(path, "");
+                let message = format!("cannot read {}: {error}", path.display());
+                let problem = Problem { message, span: 0..0, label: String::new(), help: None };
+                Err(Problems { source, list: vec![problem] })
+            }
+        }
+    }
+
+    /// Parses a scenario.
+    ///
+    /// # Errors
+    /// All problems, in the order of the text.
+    pub fn parse(source: Source) -> Result<Self, Problems> {
+        let findings = Findings::new();
+        let scenario = parse_text(&source, &findings);
+        let list = findings.finish();
+        match scenario {
+            Some(scenario) if list.is_empty() => Ok(scenario),
+            _ => Err(Problems { source, list }),
+        }
+    }
+}
+
+fn parse_text(source: &Source, findings: &Findings) -> Option<Scenario> {
+    let text = source.text.clone();
+    let document = match DeTable::parse(&text) {
+        Ok(document) => document,
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            findings.add(span, format!("not TOML: {}", error.message().trim()), "here");
+            return None;
+        }
+    };
+    let whole = Span { start: 0, end: text.find('\n').unwrap_or(text.len()) };
+    let top = Table::new(document.get_ref(), whole, "the scenario", (findings, source));
+    let stem = source.path.file_stem().map_or_else(|| "scenario".to_owned(), |s| s.to_string_lossy().into_owned());
+    let name = top.text("name").map_or(stem, |(name, _)| name.to_owned());
+    let nodes = top
+        .number_required("nodes", 1..=NODES_MAX as i64, "say how many nodes are configured: nodes = 3")
+        .and_then(|(n, _)| u8::try_from(n).ok());
+    let seed = top.number("seed", 0..=i64::MAX).map_or(1, |(n, _)| n.unsigned_abs());
+    let block_size = block_size(&top);
+    let timing = top.value("timing").map_or(Some(Timing::DEFAULT), |v| timing(v, &top));
+    // A wrong `nodes` must not turn every node of the file into a second error.
+    let configured = NodeSet::first(nodes.unwrap_or(NODES_MAX as u8));
+    let levels = levels(&top, configured);
+    let mut scope = Scope::new(configured, levels.iter().map(|l| (l.order, l.name.clone())).collect());
+    let steps = match top.required("step", "add at least one [[step]]") {
+        Some(value) => scope.steps(value, &top),
+        None => Vec::new(),
+    };
+    top.finish();
+    Some(Scenario { source: source.clone(), name, nodes: nodes?, seed, timing: timing?, block_size, levels, steps })
+}
+
+fn block_size(top: &Table<'_>) -> u32 {
+    match top.number("block_size", 512..=4096) {
+        Some((4096, _)) => 4096,
+        None | Some((512, _)) => 512,
+        Some((n, span)) => {
+            top.findings.add(span, format!("`block_size` is {n}, it must be 512 or 4096"), "512 or 4096");
+            512
+        }
+    }
+}
+
+fn timing(value: Value<'_>, top: &Table<'_>) -> Option<Timing> {
+    let table = Table::from_value(value, "[timing]", top.from())?;
+    let mut timing = match table.text("profile") {
+        None => Timing::DEFAULT,
+        Some((name, span)) => Timing::profile(name).unwrap_or_else(|| {
+            unknown(top.findings, span, "timing profile", name, &["default", "fast"]);
+            Timing::DEFAULT
+        }),
+    };
+    let mut whole = true;
+    let fields: [(&'static str, &mut u32); 8] = [
+        ("net_heartbeat", &mut timing.net_heartbeat),
+        ("net_suspect", &mut timing.net_suspect),
+        ("disk_heartbeat", &mut timing.disk_heartbeat),
+        ("disk_suspect", &mut timing.disk_suspect),
+        ("io_max", &mut timing.io_max),
+        ("lease", &mut timing.lease),
+        ("dead", &mut timing.dead),
+        ("outage_grace", &mut timing.outage_grace),
+    ];
+    for (key, field) in fields {
+        if table.has(key) {
+            match table.number(key, 0..=3_600_000).and_then(|(n, _)| u32::try_from(n).ok()) {
+                Some(n) => *field = n,
+                None => whole = false,
+            }
+        } else {
+            // Asked for, so that it counts as known.
+            let _ = table.value(key);
+        }
+    }
+    if whole && let Err(error) = timing.check() {
+        let key = match error {
+            TimingError::OutOfBounds { name, .. } => name,
+            TimingError::LateWrite => "dead",
+            TimingError::Hasty { suspect, .. } => suspect,
+            TimingError::ShortLease => "lease",
+        };
+        let values = timing.entries().map(|(name, ms)| format!("{name} {ms}")).join(", ");
+        let help = format!("in all, in ms: {values}");
+        table.findings.add_help(table.key_span(key), error.to_string(), "these time-outs are not safe", help);
+        whole = false;
+    }
+    table.finish();
+    whole.then_some(timing)
+}
+
+fn levels(top: &Table<'_>, configured: NodeSet) -> Vec<Level> {
+    let Some(value) = top.value("level") else { return Vec::new() };
+    let Some(items) = value.list() else {
+        top.findings.add(value.span(), "`level` is not a list of tables", "write [[level]]");
+        return Vec::new();
+    };
+    let mut levels: Vec<Level> = Vec::new();
+    for item in items {
+        let Some(table) = Table::from_value(item, "[[level]]", top.from()) else { continue };
+        let order_span = table.key_span("order");
+        let name_span = table.key_span("name");
+        let Some(level) = level(table, configured) else { continue };
+        if let Some(other) = levels.iter().find(|l| l.order == level.order) {
+            let message = format!("level order {} is used twice, by `{}` and `{}`", level.order, other.name, level.name);
+            top.findings.add(order_span, message, "orders are unique");
+        } else if levels.iter().any(|l| l.name == level.name) {
+            top.findings.add(name_span, format!("two levels are named `{}`", level.name), "names are unique");
+        } else if levels.len() + KERNEL_LEVELS.len() >= LEVELS_MAX {
+            top.findings.add(order_span, format!("more than {LEVELS_MAX} levels in all"), "this one is too many");
+        } else {
+            levels.push(level);
+        }
+    }
+    levels.sort_by_key(|l| l.order);
+    levels
+}
+
+fn level(table: Table<'_>, configured: NodeSet) -> Option<Level> {
+    let order = table.number_required("order", 1..=i64::from(u16::MAX), "give it a place: order = 70");
+    let order = order.and_then(|(n, _)| u16::try_from(n).ok());
+    let name = table.text_required("name", "give it a name: name = \"probe\"").and_then(|(name, span)| {
+        // It becomes one field of a word on the kernel command line.
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if name.is_empty() || name.len() > LEVEL_NAME_MAX || !plain {
+            let message = format!("level name `{name}` must be 1 to {LEVEL_NAME_MAX} letters, digits, `-` or `_`");
+            table.findings.add(span, message, "another name is needed");
+            return None;
+        }
+        Some(name.to_owned())
+    });
+    let barriers = barriers(&table);
+    let work_ms = table.number("work_ms", 0..=600_000).map_or(0, |(n, _)| u32::try_from(n).unwrap_or(0));
+    let hang = node_list(&table, "hang", configured).unwrap_or(NodeSet::EMPTY);
+    let only_on = node_list(&table, "only_on", configured);
+    let hang_span = table.key_span("hang");
+    if let Some(only) = only_on
+        && !hang.is_subset(only)
+    {
+        let message = format!("`hang` names nodes {} that do not register this level", hang.minus(only));
+        table.findings.add(hang_span, message, "`only_on` leaves them out");
+    }
+    table.finish();
+    Some(Level { order: order?, name: name?, barriers, work_ms, hang, only_on })
+}
+
+fn barriers(level: &Table<'_>) -> Barriers {
+    let Some(value) = level.value("barriers") else { return Barriers::ONE };
+    let Some(table) = Table::from_value(value, "`barriers`", level.from()) else { return Barriers::ONE };
+    let count = |key| {
+        let number = table.number(key, 1..=i64::from(BARRIERS_MAX));
+        number.and_then(|(n, _)| u8::try_from(n).ok()).unwrap_or(1)
+    };
+    let barriers =
+        Barriers { joining: count("joining"), leaving: count("leaving"), forced_leaving: count("forced_leaving") };
+    table.finish();
+    barriers
+}
+
+/// A list of configured nodes, as levels have it: no words, for levels are there before anything runs.
+fn node_list(table: &Table<'_>, key: &'static str, configured: NodeSet) -> Option<NodeSet> {
+    let value = table.value(key)?;
+    match node_expr(value, key, configured, table.findings)? {
+        NodeExpr::Ids(set) => Some(set),
+        NodeExpr::All => Some(configured),
+        _ => {
+            let message = format!("`{key}` must be a list of node numbers");
+            table.findings.add(value.span(), message, "this is only known while the scenario runs");
+            None
+        }
+    }
+}
+
+/// A node expression.
+fn node_expr(value: Value<'_>, key: &str, configured: NodeSet, findings: &Findings) -> Option<NodeExpr> {
+    let number = |item: &Value<'_>| {
+        let Some(n) = item.int() else {
+            findings.add(item.span(), format!("`{key}` has {} where a node number belongs", item.kind()), "no node");
+            return None;
+        };
+        let id = u8::try_from(n).ok().and_then(NodeId::new).filter(|id| configured.contains(*id));
+        if id.is_none() {
+            let message = format!("node {n} is not configured");
+            findings.add(item.span(), message, format!("this scenario has {}", id_range(configured)));
+        }
+        id
+    };
+    if value.int().is_some() {
+        return number(&value).map(NodeExpr::one);
+    }
+    if let Some(items) = value.list() {
+        if items.is_empty() {
+            findings.add(value.span(), format!("`{key}` is an empty list"), "no node");
+            return None;
+        }
+        let ids: Vec<Option<NodeId>> = items.iter().map(number).collect();
+        return ids.into_iter().collect::<Option<NodeSet>>().map(NodeExpr::Ids);
+    }
+    let Some(word) = value.text() else {
+        findings.add(value.span(), format!("`{key}` is {}, not a node", value.kind()), "no node");
+        return None;
+    };
+    if let Some(name) = word.strip_prefix('$') {
+        return Some(NodeExpr::Saved(name.to_owned()));
+    }
+    let expr = NodeExpr::from_word(word);
+    if expr.is_none() {
+        let words = ["all", "started", "master", "others", "$name"];
+        unknown(findings, value.span(), "node", word, &words);
+    }
+    expr
+}
+
+fn id_range(configured: NodeSet) -> String {
+    match configured.len() {
+        1 => "node 0 only".to_owned(),
+        n => format!("nodes 0 to {}", n - 1),
+    }
+}
