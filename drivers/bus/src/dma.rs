@@ -14,11 +14,7 @@ pub const PAGE_BYTES: usize = 4096;
 
 /// Pages of the pool: one SCSI host adapter takes some 330, a network adapter some 40. The host's
 /// tests open many devices in one process.
-pub const POOL_PAGES: usize = if cfg!(target_os = "none") {
-    512
-} else {
-    32 * 1024
-};
+pub const POOL_PAGES: usize = if cfg!(target_os = "none") { 512 } else { 32 * 1024 };
 
 #[repr(C, align(4096))]
 struct Pool(UnsafeCell<[u8; POOL_PAGES * PAGE_BYTES]>);
@@ -60,10 +56,7 @@ impl Region {
     /// Takes at least `bytes`, rounded up to pages.
     pub(crate) fn take(bytes: usize) -> Option<Self> {
         let pages = bytes.div_ceil(PAGE_BYTES);
-        Some(Self {
-            start: carve(pages)?,
-            bytes: pages * PAGE_BYTES,
-        })
+        Some(Self { start: carve(pages)?, bytes: pages * PAGE_BYTES })
     }
 
     /// Pointer to `len` bytes at `offset`; `None` outside the region.

@@ -62,10 +62,7 @@ impl Chain {
 impl FakeDevice {
     /// A device of a kind, with features, configuration bytes and the sizes of its queues.
     pub fn new(kind: DeviceType, offered: u64, config: &[u8], queues: &[u32]) -> Self {
-        let queue = |max: &u32| FakeQueue {
-            max: *max,
-            ..FakeQueue::default()
-        };
+        let queue = |max: &u32| FakeQueue { max: *max, ..FakeQueue::default() };
         Self(Rc::new(RefCell::new(State {
             kind,
             offered,
@@ -109,11 +106,7 @@ impl FakeDevice {
         let entry = u64::from(queue.next_avail % queue.size);
         let head = read::<u16>(queue.driver_area + 4 + 2 * entry);
         queue.next_avail = queue.next_avail.wrapping_add(1);
-        let mut chain = Chain {
-            head,
-            readable: Vec::new(),
-            writable: Vec::new(),
-        };
+        let mut chain = Chain { head, readable: Vec::new(), writable: Vec::new() };
         let mut index = head;
         loop {
             let descriptor = queue.descriptors + 16 * u64::from(index);
@@ -237,15 +230,10 @@ impl Transport for FakeTransport {
         0
     }
 
-    fn read_config_space<V: zerocopy::FromBytes + zerocopy::IntoBytes>(
-        &self,
-        offset: usize,
-    ) -> Result<V> {
+    fn read_config_space<V: zerocopy::FromBytes + zerocopy::IntoBytes>(&self, offset: usize) -> Result<V> {
         let state = self.0.borrow();
         let bytes = state.config.get(offset..offset + size_of::<V>());
-        bytes
-            .and_then(|bytes| V::read_from_bytes(bytes).ok())
-            .ok_or(Error::ConfigSpaceTooSmall)
+        bytes.and_then(|bytes| V::read_from_bytes(bytes).ok()).ok_or(Error::ConfigSpaceTooSmall)
     }
 
     fn write_config_space<V: zerocopy::IntoBytes + zerocopy::Immutable>(

@@ -28,4 +28,5 @@ pub mod platform;
 pub mod port;
 pub mod queue;
 
+pub use virtio_drivers::transport::pci::PciTransport;
 pub use virtio_drivers::transport::{DeviceType, Transport};

@@ -40,11 +40,7 @@ impl MsiX {
     /// `table` must map `entries` table entries and `common` the device's common configuration, both
     /// for ever.
     pub(crate) unsafe fn new(table: NonNull<u32>, entries: u16, common: NonNull<u8>) -> Self {
-        Self {
-            table,
-            entries,
-            common,
-        }
+        Self { table, entries, common }
     }
 
     /// Points `entry` at a vector of the processor with the local APIC id `destination`, unmasked.
@@ -53,18 +49,11 @@ impl MsiX {
         if entry >= self.entries {
             return false;
         }
-        let words = [
-            MESSAGE_ADDRESS | u32::from(destination) << 12,
-            0,
-            u32::from(vector),
-            0,
-        ];
+        let words = [MESSAGE_ADDRESS | u32::from(destination) << 12, 0, u32::from(vector), 0];
         for (i, word) in words.into_iter().enumerate() {
             // SAFETY: `entry < entries`, so all four words lie in the mapped table.
             unsafe {
-                self.table
-                    .add(usize::from(entry) * ENTRY_BYTES / 4 + i)
-                    .write_volatile(word);
+                self.table.add(usize::from(entry) * ENTRY_BYTES / 4 + i).write_volatile(word);
             }
         }
         true
@@ -102,13 +91,7 @@ mod tests {
         let mut table = [0xffff_ffffu32; 8];
         let mut common = [0u16; COMMON_BYTES / 2];
         // SAFETY: both arrays outlive `msix` and are large enough.
-        let mut msix = unsafe {
-            MsiX::new(
-                NonNull::from(&mut table).cast(),
-                2,
-                NonNull::from(&mut common).cast(),
-            )
-        };
+        let mut msix = unsafe { MsiX::new(NonNull::from(&mut table).cast(), 2, NonNull::from(&mut common).cast()) };
         assert!(msix.program(1, 0x41, 3));
         assert!(!msix.program(2, 0x42, 0));
         assert!(msix.route(2, 1));

@@ -15,9 +15,7 @@ use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, HeaderType, PCI_CAP_ID_VNDR, PciRoot,
 };
-use virtio_drivers::transport::pci::{
-    PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VirtioPciError, virtio_device_type,
-};
+use virtio_drivers::transport::pci::{PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VirtioPciError, virtio_device_type};
 
 pub use virtio_drivers::transport::pci::bus::DeviceFunction;
 
@@ -156,10 +154,7 @@ impl Pci<PortIo> {
 impl<C: ConfigurationAccess> Pci<C> {
     /// A bus behind two handles of the same access.
     pub fn new(access: C, same: C) -> Self {
-        Self {
-            access,
-            root: PciRoot::new(same),
-        }
+        Self { access, root: PciRoot::new(same) }
     }
 
     /// Everything on bus 0 and behind bridges that firmware has numbered, in bus order.
@@ -195,11 +190,7 @@ impl<C: ConfigurationAccess> Pci<C> {
     ///
     /// # Errors
     /// [`OpenError::NoAddressSpace`] when the window is full.
-    pub fn assign_bars(
-        &mut self,
-        functions: &[Function],
-        window: Range<u32>,
-    ) -> Result<usize, OpenError> {
+    pub fn assign_bars(&mut self, functions: &[Function], window: Range<u32>) -> Result<usize, OpenError> {
         let mut next = u64::from(window.start);
         for function in functions {
             self.each_memory_bar(function, |_, _, address, size| {
@@ -230,8 +221,7 @@ impl<C: ConfigurationAccess> Pci<C> {
                 if wide {
                     self.root.set_bar_64(function.address, index, address);
                 } else {
-                    self.root
-                        .set_bar_32(function.address, index, address as u32);
+                    self.root.set_bar_32(function.address, index, address as u32);
                 }
                 given += 1;
             }
@@ -268,44 +258,25 @@ impl<C: ConfigurationAccess> Pci<C> {
     ///
     /// # Errors
     /// Every [`OpenError`] but [`OpenError::NoAddressSpace`].
-    pub fn open_virtio(
-        &mut self,
-        function: &Function,
-        wanted: Vectors<'_>,
-    ) -> Result<PciPort, OpenError> {
+    pub fn open_virtio(&mut self, function: &Function, wanted: Vectors<'_>) -> Result<PciPort, OpenError> {
         if !platform::is_usable() {
             return Err(OpenError::NoPlatform);
         }
         let address = function.address;
-        self.root.set_command(
-            address,
-            Command::MEMORY_SPACE | Command::BUS_MASTER | Command::IO_SPACE,
-        );
-        let transport = PciTransport::new::<BusHal, C>(&mut self.root, address)
-            .map_err(OpenError::NotVirtio)?;
-        let msix = if wanted.vectors.is_empty() {
-            None
-        } else {
-            self.program_msix(address, wanted)?
-        };
+        self.root.set_command(address, Command::MEMORY_SPACE | Command::BUS_MASTER | Command::IO_SPACE);
+        let transport = PciTransport::new::<BusHal, C>(&mut self.root, address).map_err(OpenError::NotVirtio)?;
+        let msix = if wanted.vectors.is_empty() { None } else { self.program_msix(address, wanted)? };
         let mode = if msix.is_some() {
             InterruptMode::MsiX
         } else {
             let word = self.access.read_word(address, INTERRUPT);
-            InterruptMode::IntX {
-                line: word as u8,
-                pin: (word >> 8) as u8,
-            }
+            InterruptMode::IntX { line: word as u8, pin: (word >> 8) as u8 }
         };
         Ok(Port::new(transport, msix, wanted.vectors.len() as u16, mode))
     }
 
     /// `None` if the device has no MSI-X.
-    fn program_msix(
-        &mut self,
-        address: DeviceFunction,
-        wanted: Vectors<'_>,
-    ) -> Result<Option<MsiX>, OpenError> {
+    fn program_msix(&mut self, address: DeviceFunction, wanted: Vectors<'_>) -> Result<Option<MsiX>, OpenError> {
         let mut capability = None;
         let mut common = None;
         for found in self.root.capabilities(address) {
@@ -331,16 +302,14 @@ impl<C: ConfigurationAccess> Pci<C> {
         // SAFETY: both ranges were checked against their BARs and are mapped for ever.
         let mut table = unsafe { MsiX::new(table.cast(), entries, common) };
         let off = control & !(msix::ENABLE | msix::MASK_ALL);
-        self.access
-            .write_word(address, capability, off | msix::ENABLE | msix::MASK_ALL);
+        self.access.write_word(address, capability, off | msix::ENABLE | msix::MASK_ALL);
         for (entry, vector) in wanted.vectors.iter().enumerate() {
             if !table.program(entry as u16, *vector, wanted.destination) {
                 self.access.write_word(address, capability, off);
                 return Err(OpenError::BadMsiX);
             }
         }
-        self.access
-            .write_word(address, capability, off | msix::ENABLE);
+        self.access.write_word(address, capability, off | msix::ENABLE);
         Ok(Some(table))
     }
 
@@ -355,9 +324,7 @@ impl<C: ConfigurationAccess> Pci<C> {
             return Err(OpenError::BadMsiX);
         }
         let info = self.root.bar_info(function, bar).ok().flatten();
-        let (start, size) = info
-            .and_then(|info| info.memory_address_size())
-            .ok_or(OpenError::BadMsiX)?;
+        let (start, size) = info.and_then(|info| info.memory_address_size()).ok_or(OpenError::BadMsiX)?;
         if start == 0 || u64::from(offset) + bytes as u64 > size {
             return Err(OpenError::BadMsiX);
         }
@@ -366,8 +333,7 @@ impl<C: ConfigurationAccess> Pci<C> {
 
     /// The raw BAR register, for reports.
     pub fn bar_register(&self, function: &Function, index: u8) -> u32 {
-        self.access
-            .read_word(function.address, BAR0 + 4 * (index % 6))
+        self.access.read_word(function.address, BAR0 + 4 * (index % 6))
     }
 }
 
@@ -378,15 +344,16 @@ mod tests {
     use std::collections::BTreeMap;
     use std::rc::Rc;
 
+    /// Bus, device, function and offset; value and writable bits.
+    type Registers = BTreeMap<(u8, u8, u8, u8), (u32, u32)>;
+
     /// Configuration words of a made-up bus; BARs answer the sizing protocol.
     #[derive(Clone, Default)]
-    struct Words(Rc<RefCell<BTreeMap<(u8, u8, u8, u8), (u32, u32)>>>);
+    struct Words(Rc<RefCell<Registers>>);
 
     impl Words {
         fn put(&self, at: (u8, u8, u8), offset: u8, value: u32, writable: u32) {
-            self.0
-                .borrow_mut()
-                .insert((at.0, at.1, at.2, offset), (value, writable));
+            self.0.borrow_mut().insert((at.0, at.1, at.2, offset), (value, writable));
         }
 
         fn device(&self, at: (u8, u8, u8), id: u32, class: u32) {
@@ -401,10 +368,7 @@ mod tests {
 
     impl ConfigurationAccess for Words {
         fn read_word(&self, f: DeviceFunction, offset: u8) -> u32 {
-            self.0
-                .borrow()
-                .get(&(f.bus, f.device, f.function, offset))
-                .map_or(u32::MAX, |word| word.0)
+            self.0.borrow().get(&(f.bus, f.device, f.function, offset)).map_or(u32::MAX, |word| word.0)
         }
 
         fn write_word(&mut self, f: DeviceFunction, offset: u8, data: u32) {
@@ -439,10 +403,7 @@ mod tests {
         let words = bus();
         let functions = Pci::new(words.clone(), words).functions();
         let kinds: std::vec::Vec<_> = functions.iter().map(|f| f.virtio).collect();
-        assert_eq!(
-            kinds,
-            [None, Some(DeviceType::ScsiHost), None, Some(DeviceType::Network)]
-        );
+        assert_eq!(kinds, [None, Some(DeviceType::ScsiHost), None, Some(DeviceType::Network)]);
         assert_eq!(functions[3].address.bus, 1);
     }
 

@@ -63,18 +63,8 @@ pub struct Port<T: Transport> {
 pub type PciPort = Port<PciTransport>;
 
 impl<T: Transport> Port<T> {
-    pub(crate) fn new(
-        transport: T,
-        msix: Option<MsiX>,
-        vectors: u16,
-        mode: InterruptMode,
-    ) -> Self {
-        Self {
-            transport,
-            msix,
-            vectors,
-            mode,
-        }
+    pub(crate) fn new(transport: T, msix: Option<MsiX>, vectors: u16, mode: InterruptMode) -> Self {
+        Self { transport, msix, vectors, mode }
     }
 
     pub(crate) fn transport_mut(&mut self) -> &mut T {
@@ -91,12 +81,7 @@ impl<T: Transport> Port<T> {
     ///
     /// # Errors
     /// Every [`PortError`] but those of vectors and configuration.
-    pub fn negotiate(
-        &mut self,
-        kind: DeviceType,
-        required: u64,
-        optional: u64,
-    ) -> Result<u64, PortError> {
+    pub fn negotiate(&mut self, kind: DeviceType, required: u64, optional: u64) -> Result<u64, PortError> {
         if self.transport.device_type() != kind {
             return Err(PortError::WrongDevice(self.transport.device_type()));
         }
@@ -110,9 +95,7 @@ impl<T: Transport> Port<T> {
         let required = required | VERSION_1;
         if offered & required != required {
             self.transport.set_status(known | DeviceStatus::FAILED);
-            return Err(PortError::MissingFeature {
-                missing: required & !offered,
-            });
+            return Err(PortError::MissingFeature { missing: required & !offered });
         }
         let agreed = offered & (required | optional);
         self.transport.write_driver_features(agreed);
@@ -128,18 +111,13 @@ impl<T: Transport> Port<T> {
     /// The queues are there: the device may work.
     pub fn start(&mut self) {
         self.transport.set_status(
-            DeviceStatus::ACKNOWLEDGE
-                | DeviceStatus::DRIVER
-                | DeviceStatus::FEATURES_OK
-                | DeviceStatus::DRIVER_OK,
+            DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER | DeviceStatus::FEATURES_OK | DeviceStatus::DRIVER_OK,
         );
     }
 
     /// The device gave up and says so (DEVICE_NEEDS_RESET).
     pub fn needs_reset(&self) -> bool {
-        self.transport
-            .get_status()
-            .contains(DeviceStatus::DEVICE_NEEDS_RESET)
+        self.transport.get_status().contains(DeviceStatus::DEVICE_NEEDS_RESET)
     }
 
     /// Four bytes of the device's configuration space, little-endian.
@@ -155,9 +133,7 @@ impl<T: Transport> Port<T> {
     /// # Errors
     /// [`PortError::ConfigTooSmall`].
     pub fn config_u16(&self, offset: usize) -> Result<u16, PortError> {
-        self.transport
-            .read_config_space::<u16>(offset & !1)
-            .map_err(|_| PortError::ConfigTooSmall)
+        self.transport.read_config_space::<u16>(offset & !1).map_err(|_| PortError::ConfigTooSmall)
     }
 
     /// `N` bytes of the device's configuration space, read consistently.
@@ -187,11 +163,7 @@ impl<T: Transport> Port<T> {
             Some(msix) => msix.route(queue, entry.min(self.vectors.saturating_sub(1))),
             None => true,
         };
-        if routed {
-            Ok(())
-        } else {
-            Err(PortError::VectorRefused { queue })
-        }
+        if routed { Ok(()) } else { Err(PortError::VectorRefused { queue }) }
     }
 
     /// Sends configuration changes to MSI-X table entry `entry`, or to the last one there is;
@@ -230,14 +202,8 @@ mod tests {
     fn wrong_devices_and_missing_features_are_named() {
         let device = FakeDevice::new(DeviceType::Network, 0, &[], &[]);
         let mut port = device.port();
-        assert_eq!(
-            port.negotiate(DeviceType::ScsiHost, 0, 0),
-            Err(PortError::WrongDevice(DeviceType::Network))
-        );
-        assert_eq!(
-            port.negotiate(DeviceType::Network, 0, 0),
-            Err(PortError::MissingFeature { missing: VERSION_1 })
-        );
+        assert_eq!(port.negotiate(DeviceType::ScsiHost, 0, 0), Err(PortError::WrongDevice(DeviceType::Network)));
+        assert_eq!(port.negotiate(DeviceType::Network, 0, 0), Err(PortError::MissingFeature { missing: VERSION_1 }));
     }
 
     #[test]

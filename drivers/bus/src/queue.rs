@@ -90,11 +90,7 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
     ///
     /// # Errors
     /// [`QueueError::TooSmall`] or [`QueueError::NoMemory`].
-    pub fn new<T: Transport>(
-        port: &mut Port<T>,
-        index: u16,
-        slot_bytes: usize,
-    ) -> Result<Self, QueueError> {
+    pub fn new<T: Transport>(port: &mut Port<T>, index: u16, slot_bytes: usize) -> Result<Self, QueueError> {
         let transport = port.transport_mut();
         let offered = transport.max_queue_size(index);
         if offered < SIZE as u32 {
@@ -103,14 +99,7 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
         let bytes = slot_bytes.checked_mul(SLOTS).ok_or(QueueError::NoMemory)?;
         let region = Region::take(bytes).ok_or(QueueError::NoMemory)?;
         let ring = VirtQueue::new(transport, index, false, false).map_err(|_| QueueError::NoMemory)?;
-        Ok(Self {
-            ring,
-            index,
-            region,
-            slot_bytes,
-            flights: [const { None }; SLOTS],
-            broken: false,
-        })
+        Ok(Self { ring, index, region, slot_bytes, flights: [const { None }; SLOTS], broken: false })
     }
 
     /// Bytes of each slot.
@@ -220,11 +209,7 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
             Ok(token)
         })?;
         if let Some(flight) = self.flights.get_mut(slot) {
-            *flight = Some(Flight {
-                token,
-                readable,
-                writable,
-            });
+            *flight = Some(Flight { token, readable, writable });
         }
         Ok(())
     }
@@ -238,9 +223,7 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
             return None;
         }
         let token = self.ring.peek_used()?;
-        let found = self.flights.iter().position(
-            |flight| matches!(flight, Some(flight) if flight.token == token),
-        );
+        let found = self.flights.iter().position(|flight| matches!(flight, Some(flight) if flight.token == token));
         let Some(slot) = found else {
             self.broken = true;
             return Some(Err(Violation::UnknownToken(token)));
@@ -255,18 +238,12 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
         let flight = self.flights.get(slot).and_then(Option::as_ref).ok_or(unknown)?;
         let offered: usize = flight.writable.iter().map(|(start, end)| end - start).sum();
         let offered = offered as u32;
-        let mut slices = slices(
-            &self.region,
-            slot * self.slot_bytes,
-            &flight.readable,
-            &flight.writable,
-        )
-        .map_err(|_| unknown)?;
+        let mut slices =
+            slices(&self.region, slot * self.slot_bytes, &flight.readable, &flight.writable).map_err(|_| unknown)?;
         let inputs = slices.inputs.get(..flight.readable.len()).ok_or(unknown)?;
         let outputs = slices.outputs.get_mut(..flight.writable.len()).ok_or(unknown)?;
         // SAFETY: the same ranges of the same slot as were given to `add` for this token.
-        let claimed =
-            unsafe { self.ring.pop_used(token, inputs, outputs) }.map_err(|_| unknown)?;
+        let claimed = unsafe { self.ring.pop_used(token, inputs, outputs) }.map_err(|_| unknown)?;
         if claimed > offered {
             // The slot stays out of reach: a device that counts so badly may still be writing.
             return Err(Violation::Overlong { claimed, offered });
@@ -274,10 +251,7 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
         if let Some(flight) = self.flights.get_mut(slot) {
             *flight = None;
         }
-        Ok(Used {
-            slot,
-            written: claimed,
-        })
+        Ok(Used { slot, written: claimed })
     }
 
     fn segments(&self, ranges: &[Range<usize>]) -> Result<Segments, QueueError> {
@@ -286,9 +260,7 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
             if range.start >= range.end || range.end > self.slot_bytes {
                 return Err(QueueError::BadRange);
             }
-            segments
-                .push((range.start, range.end))
-                .map_err(|_| QueueError::BadRange)?;
+            segments.push((range.start, range.end)).map_err(|_| QueueError::BadRange)?;
         }
         Ok(segments)
     }
@@ -297,9 +269,10 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
 /// A range the device writes must not share bytes with any other.
 fn overlap(readable: &Segments, writable: &Segments) -> bool {
     let meet = |a: &(usize, usize), b: &(usize, usize)| a.0 < b.1 && b.0 < a.1;
-    writable.iter().enumerate().any(|(i, a)| {
-        readable.iter().any(|b| meet(a, b)) || writable.iter().skip(i + 1).any(|b| meet(a, b))
-    })
+    writable
+        .iter()
+        .enumerate()
+        .any(|(i, a)| readable.iter().any(|b| meet(a, b)) || writable.iter().skip(i + 1).any(|b| meet(a, b)))
 }
 
 /// A request's ranges as the ring wants them.
@@ -314,10 +287,7 @@ fn slices<'a>(
     readable: &Segments,
     writable: &Segments,
 ) -> Result<Slices<'a>, QueueError> {
-    let mut slices = Slices {
-        inputs: Default::default(),
-        outputs: Default::default(),
-    };
+    let mut slices = Slices { inputs: Default::default(), outputs: Default::default() };
     for (&(start, end), input) in readable.iter().zip(&mut slices.inputs) {
         let pointer = region.at(base + start, end - start).ok_or(QueueError::BadRange)?;
         // SAFETY: inside the region, which lives for ever; used only for the ring's bookkeeping of
@@ -333,6 +303,7 @@ fn slices<'a>(
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "ranges are what is meant")]
 mod tests {
     use super::*;
     use crate::fake::{FakeDevice, FakeTransport};
@@ -402,10 +373,7 @@ mod tests {
             (&[][..], &[0..8, 4..12][..]),
             (&[0..1, 1..2, 2..3][..], &[][..]),
         ] {
-            assert_eq!(
-                queue.submit(&mut port, 0, readable, writable, || true),
-                Err(QueueError::BadRange)
-            );
+            assert_eq!(queue.submit(&mut port, 0, readable, writable, || true), Err(QueueError::BadRange));
         }
     }
 
@@ -463,13 +431,7 @@ mod tests {
     fn a_queue_smaller_than_needed_is_refused() {
         let device = FakeDevice::new(DeviceType::ScsiHost, 1 << 32, &[], &[4]);
         let mut port = device.port();
-        assert!(matches!(
-            TestQueue::new(&mut port, 0, 64),
-            Err(QueueError::TooSmall { offered: 4 })
-        ));
-        assert!(matches!(
-            TestQueue::new(&mut port, 1, 64),
-            Err(QueueError::TooSmall { offered: 0 })
-        ));
+        assert!(matches!(TestQueue::new(&mut port, 0, 64), Err(QueueError::TooSmall { offered: 4 })));
+        assert!(matches!(TestQueue::new(&mut port, 1, 64), Err(QueueError::TooSmall { offered: 0 })));
     }
 }

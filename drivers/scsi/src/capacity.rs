@@ -33,10 +33,7 @@ fn checked(last: u64, block_bytes: u32) -> Result<Geometry, CapacityError> {
         return Err(CapacityError::BlockBytes(block_bytes));
     }
     let blocks = last.checked_add(1).ok_or(CapacityError::TooLarge)?;
-    Ok(Geometry {
-        blocks,
-        block_bytes,
-    })
+    Ok(Geometry { blocks, block_bytes })
 }
 
 /// READ CAPACITY(10) data.
@@ -100,10 +97,7 @@ mod tests {
             parse_capacity_10(&[0, 1, 0xff, 0xff, 0, 0, 2, 0]),
             Ok(Geometry { blocks: 0x2_0000, block_bytes: 512 })
         );
-        assert_eq!(
-            parse_capacity_10(&[0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0]),
-            Err(CapacityError::NeedsSixteen)
-        );
+        assert_eq!(parse_capacity_10(&[0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0]), Err(CapacityError::NeedsSixteen));
         assert_eq!(parse_capacity_10(&[0; 7]), Err(CapacityError::Short));
     }
 
@@ -112,10 +106,7 @@ mod tests {
         let mut data = [0; 32];
         data[3] = 1;
         data[10] = 0x10;
-        assert_eq!(
-            parse_capacity_16(&data),
-            Ok(Geometry { blocks: (1 << 32) + 1, block_bytes: 4096 })
-        );
+        assert_eq!(parse_capacity_16(&data), Ok(Geometry { blocks: (1 << 32) + 1, block_bytes: 4096 }));
         data[10] = 0x02;
         data[11] = 0x08;
         assert_eq!(parse_capacity_16(&data), Err(CapacityError::BlockBytes(520)));

@@ -17,10 +17,7 @@ impl Cdb {
         for (to, from) in bytes.iter_mut().zip(content) {
             *to = from;
         }
-        Self {
-            bytes,
-            len: N as u8,
-        }
+        Self { bytes, len: N as u8 }
     }
 
     /// The bytes as they go to the device.
@@ -82,9 +79,7 @@ impl Cdb {
             _ => {
                 let [l0, l1, l2, l3, l4, l5, l6, l7] = lba.to_be_bytes();
                 let [n0, n1, n2, n3] = blocks.to_be_bytes();
-                Self::new([
-                    long, flags, l0, l1, l2, l3, l4, l5, l6, l7, n0, n1, n2, n3, 0, 0,
-                ])
+                Self::new([long, flags, l0, l1, l2, l3, l4, l5, l6, l7, n0, n1, n2, n3, 0, 0])
             }
         }
     }
@@ -111,29 +106,17 @@ mod tests {
         assert_eq!(Cdb::test_unit_ready().as_bytes(), [0; 6]);
         assert_eq!(Cdb::inquiry(96).as_bytes(), [0x12, 0, 0, 0, 96, 0]);
         assert_eq!(Cdb::inquiry_vpd(0x83, 0x1ff).as_bytes(), [0x12, 1, 0x83, 1, 0xff, 0]);
-        assert_eq!(
-            Cdb::report_luns(0x1000).as_bytes(),
-            [0xa0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0]
-        );
+        assert_eq!(Cdb::report_luns(0x1000).as_bytes(), [0xa0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0]);
     }
 
     #[test]
     fn golden_bytes_sbc_3() {
         assert_eq!(Cdb::read_capacity_10().as_bytes(), [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(
-            Cdb::read_capacity_16(32).as_bytes(),
-            [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]
-        );
-        assert_eq!(
-            Cdb::read(0x0102_0304, 0x0506).as_bytes(),
-            [0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0]
-        );
+        assert_eq!(Cdb::read_capacity_16(32).as_bytes(), [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]);
+        assert_eq!(Cdb::read(0x0102_0304, 0x0506).as_bytes(), [0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0]);
         assert_eq!(Cdb::write(1000, 1, true).as_bytes(), [0x2a, 8, 0, 0, 3, 0xe8, 0, 0, 1, 0]);
         assert_eq!(Cdb::write(1000, 1, false).as_bytes(), [0x2a, 0, 0, 0, 3, 0xe8, 0, 0, 1, 0]);
-        assert_eq!(
-            Cdb::synchronize_cache(1000, 1).as_bytes(),
-            [0x35, 0, 0, 0, 3, 0xe8, 0, 0, 1, 0]
-        );
+        assert_eq!(Cdb::synchronize_cache(1000, 1).as_bytes(), [0x35, 0, 0, 0, 3, 0xe8, 0, 0, 1, 0]);
         assert_eq!(Cdb::synchronize_cache(1 << 32, 1).as_bytes(), [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 

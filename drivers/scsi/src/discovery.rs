@@ -4,14 +4,12 @@
 //! of power-on), INQUIRY, VPD pages 00h, 83h, 80h, B0h, READ CAPACITY. A disk is known by what it says
 //! about itself, never by its place.
 
-use crate::capacity::{
-    CapacityError, Geometry, LUNS_MAX, parse_capacity_10, parse_capacity_16, parse_luns,
-};
+use crate::capacity::{CapacityError, Geometry, LUNS_MAX, parse_capacity_10, parse_capacity_16, parse_luns};
 use crate::cdb::Cdb;
 use crate::hba::{Address, Command, Hba, Response, Transfer};
 use crate::inquiry::{
-    BlockLimits, DESIGNATORS_MAX, Designator, Inquiry, NAME_MAX, PAGE_BLOCK_LIMITS,
-    PAGE_IDENTIFICATION, PAGE_SERIAL, PAGE_SUPPORTED, lists_page, parse_designators, parse_serial,
+    BlockLimits, DESIGNATORS_MAX, Designator, Inquiry, NAME_MAX, PAGE_BLOCK_LIMITS, PAGE_IDENTIFICATION, PAGE_SERIAL,
+    PAGE_SUPPORTED, lists_page, parse_designators, parse_serial,
 };
 use crate::judge::Cause;
 use crate::runner::{Runner, SLOT};
@@ -77,6 +75,7 @@ pub enum Phase {
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box into")]
 pub enum Progress {
     /// Waiting for the adapter, or for [`Discovery::poll_timeout`].
     Pending,
@@ -275,11 +274,7 @@ impl Discovery {
 
     fn remember(&mut self, cause: Option<Cause>) {
         // The first failures say most.
-        let _ = self.failures.push(Failure {
-            address: self.unit.address,
-            during: self.phase,
-            cause,
-        });
+        let _ = self.failures.push(Failure { address: self.unit.address, during: self.phase, cause });
     }
 
     fn next_unit(&mut self) {
@@ -307,10 +302,7 @@ fn blank(address: Address) -> Unit {
         designators: Vec::new(),
         serial: Vec::new(),
         limits: BlockLimits::default(),
-        geometry: Geometry {
-            blocks: 0,
-            block_bytes: 512,
-        },
+        geometry: Geometry { blocks: 0, block_bytes: 512 },
     }
 }
 

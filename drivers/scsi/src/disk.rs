@@ -134,12 +134,7 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            operation,
-            lba,
-            blocks,
-            cause,
-        } = self;
+        let Self { operation, lba, blocks, cause } = self;
         write!(f, "{operation:?} of {blocks} block(s) at {lba}: {cause}")
     }
 }
@@ -275,13 +270,10 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
     ///
     /// # Errors
     /// The disk itself, if something is.
+    #[expect(clippy::result_large_err, reason = "there is no heap to box into")]
     pub fn into_hba(mut self) -> Result<H, Self> {
         self.release();
-        if self.requests.iter().all(Option::is_none) && self.is_settled() {
-            Ok(self.hba)
-        } else {
-            Err(self)
-        }
+        if self.requests.iter().all(Option::is_none) && self.is_settled() { Ok(self.hba) } else { Err(self) }
     }
 
     /// The unit's size.
@@ -329,13 +321,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was submitted.
-    pub fn submit_read(
-        &mut self,
-        now_us: u64,
-        lba: u64,
-        blocks: u32,
-        tag: u64,
-    ) -> Result<(), SubmitError> {
+    pub fn submit_read(&mut self, now_us: u64, lba: u64, blocks: u32, tag: u64) -> Result<(), SubmitError> {
         self.check_range(lba, blocks)?;
         let slot = self.free_slot().ok_or(SubmitError::NoSlot)?;
         let request = Request {
@@ -372,18 +358,13 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         let blocks = u32::try_from(data.len() / block_bytes).map_err(|_| SubmitError::TooLarge)?;
         self.check_range(lba, blocks)?;
         let end = lba + u64::from(blocks);
-        let busy = |request: &Request| {
-            request.is_undecided_write() && request.lba < end && lba < request.end()
-        };
+        let busy = |request: &Request| request.is_undecided_write() && request.lba < end && lba < request.end();
         if self.requests.iter().flatten().any(busy) {
             return Err(SubmitError::WriteOutstanding);
         }
         let slot = self.free_slot().ok_or(SubmitError::NoSlot)?;
         let buffer = self.hba.data_mut(slot).ok_or(SubmitError::NoSlot)?;
-        buffer
-            .get_mut(..data.len())
-            .ok_or(SubmitError::TooLarge)?
-            .copy_from_slice(data);
+        buffer.get_mut(..data.len()).ok_or(SubmitError::TooLarge)?.copy_from_slice(data);
         let request = Request {
             tag,
             operation: Operation::Write,
@@ -461,12 +442,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             Operation::Read => request.blocks as usize * self.geometry.block_bytes as usize,
             _ => 0,
         };
-        let error = |cause| Error {
-            operation: request.operation,
-            lba: request.lba,
-            blocks: request.blocks,
-            cause,
-        };
+        let error = |cause| Error { operation: request.operation, lba: request.lba, blocks: request.blocks, cause };
         let data = self.hba.data(slot).and_then(|data| data.get(..bytes));
         Some(Completion {
             tag: request.tag,

@@ -81,13 +81,7 @@ impl FakeHba {
     }
 
     fn answer(&mut self, slot: usize, response: Response, status: u8, residual: u32, s: &[u8]) {
-        self.outcomes.push_back(Outcome {
-            slot,
-            response,
-            status,
-            residual,
-            sense: Vec::from_slice(s).unwrap(),
-        });
+        self.outcomes.push_back(Outcome { slot, response, status, residual, sense: Vec::from_slice(s).unwrap() });
     }
 
     fn check(&mut self, slot: usize, [key, asc, ascq]: [u8; 3]) {
@@ -180,9 +174,7 @@ impl FakeHba {
     }
 
     fn data_in(&mut self, slot: usize, command: &Command, data: &[u8]) {
-        let Transfer::In(asked) = command.transfer else {
-            panic!("no data phase")
-        };
+        let Transfer::In(asked) = command.transfer else { panic!("no data phase") };
         let sent = asked.min(data.len());
         self.buffers[slot][..sent].copy_from_slice(&data[..sent]);
         self.answer(slot, Response::Ok, 0, (asked - sent) as u32, &[]);
@@ -235,12 +227,7 @@ impl Hba for FakeHba {
         self.buffers.get_mut(slot).map(|buffer| &mut buffer[..])
     }
 
-    fn submit(
-        &mut self,
-        slot: usize,
-        command: &Command,
-        guard: &mut dyn FnMut() -> bool,
-    ) -> Result<(), HbaError> {
+    fn submit(&mut self, slot: usize, command: &Command, guard: &mut dyn FnMut() -> bool) -> Result<(), HbaError> {
         if self.broken {
             return Err(HbaError::Broken);
         }
@@ -267,11 +254,7 @@ impl Hba for FakeHba {
     }
 
     fn poll(&mut self) -> Option<Outcome> {
-        let outcome = if self.reversed {
-            self.outcomes.pop_back()
-        } else {
-            self.outcomes.pop_front()
-        }?;
+        let outcome = if self.reversed { self.outcomes.pop_back() } else { self.outcomes.pop_front() }?;
         self.busy[outcome.slot] = false;
         Some(outcome)
     }

@@ -50,13 +50,7 @@ pub struct Finder {
 impl Finder {
     /// Looks for partitions of type `kind` at targets 0 to `targets` - 1.
     pub fn new(kind: Guid, targets: u16) -> Self {
-        Self {
-            kind,
-            discovery: Discovery::new(targets),
-            looking: None,
-            runner: Runner::default(),
-            found: Vec::new(),
-        }
+        Self { kind, discovery: Discovery::new(targets), looking: None, runner: Runner::default(), found: Vec::new() }
     }
 
     /// Units that answered but could not be used.
@@ -162,9 +156,7 @@ mod tests {
         for (block, blocks) in [(512usize, 4096u64), (4096, 512)] {
             let mut hba = FakeHba::new(block as u32, blocks);
             hba.disk = image(block, blocks as usize, 64, 127);
-            let Step::Candidate(candidate) = run(&mut hba) else {
-                panic!("{block}")
-            };
+            let Step::Candidate(candidate) = run(&mut hba) else { panic!("{block}") };
             assert_eq!(candidate.partition.first_lba, 64);
             assert_eq!(candidate.partition.blocks, 64);
         }
@@ -184,9 +176,7 @@ mod tests {
         let mut hba = FakeHba::new(512, 4096);
         hba.disk = image(512, 4096, 64, 127);
         hba.unreadable = Some(1);
-        let Step::Candidate(candidate) = run(&mut hba) else {
-            panic!()
-        };
+        let Step::Candidate(candidate) = run(&mut hba) else { panic!() };
         assert_eq!(candidate.primary_damage, Some(GptError::Unreadable));
     }
 }

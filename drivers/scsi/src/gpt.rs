@@ -103,6 +103,7 @@ pub struct NoGpt {
 
 /// What the search wants next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box into")]
 pub enum Next {
     /// Read these blocks and call [`Search::on_blocks`].
     Read {
@@ -146,25 +147,14 @@ pub struct Search {
 impl Search {
     /// Starts a search for partitions of type `kind`.
     pub fn new(kind: Guid, geometry: Geometry) -> Self {
-        Self {
-            kind,
-            geometry,
-            primary_damage: None,
-            phase: Phase::Header,
-        }
+        Self { kind, geometry, primary_damage: None, phase: Phase::Header }
     }
 
     /// What to do next.
     pub fn next(&self) -> Next {
         match &self.phase {
-            Phase::Header => Next::Read {
-                lba: self.header_lba(),
-                blocks: 1,
-            },
-            Phase::Entries(entries) => Next::Read {
-                lba: entries.lba,
-                blocks: self.chunk_blocks(entries),
-            },
+            Phase::Header => Next::Read { lba: self.header_lba(), blocks: 1 },
+            Phase::Entries(entries) => Next::Read { lba: entries.lba, blocks: self.chunk_blocks(entries) },
             Phase::Done(result) => Next::Done(result.clone()),
         }
     }
@@ -192,10 +182,7 @@ impl Search {
                 self.primary_damage = Some(error);
                 Phase::Header
             }
-            Some(primary) => Phase::Done(Err(NoGpt {
-                primary,
-                backup: error,
-            })),
+            Some(primary) => Phase::Done(Err(NoGpt { primary, backup: error })),
         };
     }
 
@@ -207,10 +194,7 @@ impl Search {
     }
 
     fn chunk_blocks(&self, entries: &Entries) -> u32 {
-        entries
-            .bytes_left
-            .min(CHUNK_BYTES)
-            .div_ceil(self.geometry.block_bytes.max(1))
+        entries.bytes_left.min(CHUNK_BYTES).div_ceil(self.geometry.block_bytes.max(1))
     }
 
     fn on_header(&self, block: &[u8]) -> Result<Phase, GptError> {
@@ -228,9 +212,7 @@ impl Search {
             return Err(GptError::HeaderCrc);
         }
         let entry_bytes = field(84)?;
-        let bytes = field(80)?
-            .checked_mul(entry_bytes)
-            .filter(|_| (1..=ENTRIES_MAX).contains(&field(80).unwrap_or(0)));
+        let bytes = field(80)?.checked_mul(entry_bytes).filter(|_| (1..=ENTRIES_MAX).contains(&field(80).unwrap_or(0)));
         // Entries are powers of two and never straddle a block.
         let sound = entry_bytes.is_power_of_two()
             && (ENTRY_BYTES_MIN..=self.geometry.block_bytes).contains(&entry_bytes)
@@ -280,10 +262,7 @@ impl Search {
         }
         match entries.bad {
             Some(error) => Err(error),
-            None => Ok(Phase::Done(Ok(Found {
-                partitions: entries.partitions,
-                primary_damage: self.primary_damage,
-            }))),
+            None => Ok(Phase::Done(Ok(Found { partitions: entries.partitions, primary_damage: self.primary_damage }))),
         }
     }
 
@@ -292,11 +271,7 @@ impl Search {
         if first < 2 || last < first || last >= self.geometry.blocks {
             return None;
         }
-        Some(Partition {
-            unique: Guid(array(entry, 16)?),
-            first_lba: first,
-            blocks: last - first + 1,
-        })
+        Some(Partition { unique: Guid(array(entry, 16)?), first_lba: first, blocks: last - first + 1 })
     }
 }
 
@@ -351,10 +326,7 @@ pub(crate) mod tests {
     }
 
     fn run(disk: &[u8], block: u32) -> Result<Found, NoGpt> {
-        let geometry = Geometry {
-            blocks: disk.len() as u64 / u64::from(block),
-            block_bytes: block,
-        };
+        let geometry = Geometry { blocks: disk.len() as u64 / u64::from(block), block_bytes: block };
         let mut search = Search::new(KIND, geometry);
         for _ in 0..100 {
             match search.next() {
@@ -381,10 +353,7 @@ pub(crate) mod tests {
         for (block, blocks) in [(512usize, 4096usize), (4096, 512)] {
             let found = run(&image(block, blocks, 64, 255), block as u32).unwrap();
             assert_eq!(found.primary_damage, None);
-            assert_eq!(
-                found.partitions,
-                [Partition { unique: Guid([7; 16]), first_lba: 64, blocks: 192 }]
-            );
+            assert_eq!(found.partitions, [Partition { unique: Guid([7; 16]), first_lba: 64, blocks: 192 }]);
         }
     }
 
@@ -407,10 +376,7 @@ pub(crate) mod tests {
 
     #[test]
     fn no_table_is_an_error_and_no_partition_is_not() {
-        assert_eq!(
-            run(&[0; 512 * 100], 512),
-            Err(NoGpt { primary: GptError::NoTable, backup: GptError::NoTable })
-        );
+        assert_eq!(run(&[0; 512 * 100], 512), Err(NoGpt { primary: GptError::NoTable, backup: GptError::NoTable }));
         let mut disk = image(512, 4096, 64, 255);
         // The same table, another type sought: flip the type in both copies and mend the sums.
         let other = image(512, 4096, 64, 255);

@@ -166,12 +166,7 @@ pub trait Hba {
     ///
     /// # Errors
     /// Every [`HbaError`]; the slot stays with the caller.
-    fn submit(
-        &mut self,
-        slot: usize,
-        command: &Command,
-        guard: &mut dyn FnMut() -> bool,
-    ) -> Result<(), HbaError>;
+    fn submit(&mut self, slot: usize, command: &Command, guard: &mut dyn FnMut() -> bool) -> Result<(), HbaError>;
 
     /// The next command that came back, in any order.
     fn poll(&mut self) -> Option<Outcome>;

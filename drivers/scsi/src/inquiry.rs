@@ -244,19 +244,19 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..400), page: bool) {
-            let mut data = data;
-            if let Some(byte) = data.get_mut(1) {
-                if page { *byte = 0x83; }
+            #[test]
+            fn any_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..400), page: bool) {
+                let mut data = data;
+    if let Some(byte) = data.get_mut(1).filter(|_| page) {
+                    *byte = 0x83;
+                }
+                let _ = Inquiry::parse(&data);
+                for designator in parse_designators(&data) {
+                    let _ = designator.to_string();
+                }
+                let _ = parse_serial(&data);
+                let _ = lists_page(&data, 0x83);
+                let _ = BlockLimits::parse(&data);
             }
-            let _ = Inquiry::parse(&data);
-            for designator in parse_designators(&data) {
-                let _ = designator.to_string();
-            }
-            let _ = parse_serial(&data);
-            let _ = lists_page(&data, 0x83);
-            let _ = BlockLimits::parse(&data);
         }
-    }
 }

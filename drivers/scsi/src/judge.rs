@@ -148,13 +148,7 @@ mod tests {
     use heapless::Vec;
 
     fn outcome(response: Response, status: u8, sense: &[u8]) -> Outcome {
-        Outcome {
-            slot: 0,
-            response,
-            status,
-            residual: 0,
-            sense: Vec::from_slice(sense).unwrap(),
-        }
+        Outcome { slot: 0, response, status, residual: 0, sense: Vec::from_slice(sense).unwrap() }
     }
 
     fn check(sense: [u8; 4]) -> Verdict {
@@ -163,16 +157,8 @@ mod tests {
 
     #[test]
     fn a_response_other_than_ok_fails_even_with_status_good() {
-        for response in [
-            Response::Overrun,
-            Response::BadTarget,
-            Response::TransportFailure,
-            Response::Unknown(77),
-        ] {
-            assert_eq!(
-                judge(&outcome(response, 0, &[]), true),
-                Verdict::Failed(Cause::Hba(response))
-            );
+        for response in [Response::Overrun, Response::BadTarget, Response::TransportFailure, Response::Unknown(77)] {
+            assert_eq!(judge(&outcome(response, 0, &[]), true), Verdict::Failed(Cause::Hba(response)));
         }
     }
 

@@ -38,6 +38,8 @@ mod runner;
 pub mod sense;
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod fake;
 
 pub use disk::{Completion, Disk, SubmitError, Write};

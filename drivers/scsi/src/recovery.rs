@@ -20,18 +20,22 @@ pub(crate) enum Recovery {
         deadline_us: u64,
     },
     /// ABORT TASK SET is under way.
-    Clearing { deadline_us: u64 },
+    Clearing {
+        deadline_us: u64,
+    },
     /// LOGICAL UNIT RESET is under way.
-    Resetting { deadline_us: u64 },
+    Resetting {
+        deadline_us: u64,
+    },
 }
 
 impl Recovery {
     pub(crate) fn deadline_us(&self) -> Option<u64> {
         match *self {
             Self::Idle => None,
-            Self::Aborting { deadline_us, .. }
-            | Self::Clearing { deadline_us }
-            | Self::Resetting { deadline_us } => Some(deadline_us),
+            Self::Aborting { deadline_us, .. } | Self::Clearing { deadline_us } | Self::Resetting { deadline_us } => {
+                Some(deadline_us)
+            }
         }
     }
 }
@@ -39,18 +43,11 @@ impl Recovery {
 impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
     /// New submissions wait.
     pub(crate) fn is_holding(&self) -> bool {
-        matches!(
-            self.recovery,
-            Recovery::Clearing { .. } | Recovery::Resetting { .. }
-        )
+        matches!(self.recovery, Recovery::Clearing { .. } | Recovery::Resetting { .. })
     }
 
     fn send_task(&mut self, function: Function, serial: u64) -> Result<(), HbaError> {
-        self.hba.submit_task(Task {
-            address: self.address,
-            function,
-            serial,
-        })
+        self.hba.submit_task(Task { address: self.address, function, serial })
     }
 
     pub(crate) fn begin_clearing(&mut self, now_us: u64) -> Result<(), SubmitError> {
@@ -59,9 +56,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         }
         match self.send_task(Function::AbortSet, self.serial) {
             Ok(()) => {
-                self.recovery = Recovery::Clearing {
-                    deadline_us: now_us.saturating_add(self.config.abort_wait_us),
-                };
+                self.recovery = Recovery::Clearing { deadline_us: now_us.saturating_add(self.config.abort_wait_us) };
                 Ok(())
             }
             Err(HbaError::Broken) => Err(SubmitError::HbaBroken),
@@ -77,11 +72,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             };
             if matches!(request.state, State::Flying { deadline_us } if deadline_us <= now_us) {
                 request.state = State::Overdue;
-                let event = Event::Overdue {
-                    tag: request.tag,
-                    operation: request.operation,
-                    lba: request.lba,
-                };
+                let event = Event::Overdue { tag: request.tag, operation: request.operation, lba: request.lba };
                 self.counters.overdue += 1;
                 self.report(event);
             }
@@ -113,11 +104,8 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         };
         match self.send_task(Function::Abort { slot }, serial) {
             Ok(()) => {
-                self.recovery = Recovery::Aborting {
-                    slot,
-                    serial,
-                    deadline_us: now_us.saturating_add(self.config.abort_wait_us),
-                };
+                self.recovery =
+                    Recovery::Aborting { slot, serial, deadline_us: now_us.saturating_add(self.config.abort_wait_us) };
             }
             Err(_) => self.reset(now_us),
         }
@@ -130,15 +118,11 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             self.counters.resets += 1;
             self.report(Event::ResetSent);
         }
-        self.recovery = Recovery::Resetting {
-            deadline_us: now_us.saturating_add(self.config.reset_wait_us),
-        };
+        self.recovery = Recovery::Resetting { deadline_us: now_us.saturating_add(self.config.reset_wait_us) };
     }
 
     pub(crate) fn on_task_outcome(&mut self, outcome: TaskOutcome, now_us: u64) {
-        let Task {
-            function, serial, ..
-        } = outcome.task;
+        let Task { function, serial, .. } = outcome.task;
         match (function, outcome.confirmed) {
             (Function::Abort { slot }, true) => {
                 if self.is_overdue(slot, serial) {

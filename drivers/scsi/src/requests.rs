@@ -30,10 +30,7 @@ pub(crate) enum State {
     /// At the device for too long; its fate is not known.
     Overdue,
     /// Its fate is known. `returned`: the adapter has given the slot back.
-    Finished {
-        result: Result<(), Cause>,
-        returned: bool,
-    },
+    Finished { result: Result<(), Cause>, returned: bool },
     /// Delivered, but the adapter still holds the slot.
     Lost,
 }
@@ -133,25 +130,16 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             Step::Read => (Cdb::read(lba, blocks), Transfer::In(bytes)),
             Step::Write => (Cdb::write(lba, blocks, fua), Transfer::Out(bytes)),
             Step::Synchronize => (Cdb::synchronize_cache(lba, blocks), Transfer::None),
-            Step::Capacity => (
-                Cdb::read_capacity_16(CAPACITY_BYTES as u32),
-                Transfer::In(CAPACITY_BYTES),
-            ),
+            Step::Capacity => (Cdb::read_capacity_16(CAPACITY_BYTES as u32), Transfer::In(CAPACITY_BYTES)),
         };
-        let command = Command {
-            address: self.address,
-            cdb,
-            transfer,
-        };
+        let command = Command { address: self.address, cdb, transfer };
         // Only the write itself changes shared data; a flush of what is written does not.
         let limit = request.how.not_after_us.filter(|_| request.step == Step::Write);
         let clock = self.clock;
         let mut guard = || limit.is_none_or(|limit_us| clock() <= limit_us);
         self.hba.submit(slot, &command, &mut guard)?;
         request.serial = serial;
-        request.state = State::Flying {
-            deadline_us: now_us.saturating_add(self.config.io_max_us),
-        };
+        request.state = State::Flying { deadline_us: now_us.saturating_add(self.config.io_max_us) };
         self.serial += 1;
         Ok(())
     }

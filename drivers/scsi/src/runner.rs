@@ -16,8 +16,12 @@ const ANSWER_US: u64 = 5_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Waiting { at_us: u64 },
-    Flying { deadline_us: u64 },
+    Waiting {
+        at_us: u64,
+    },
+    Flying {
+        deadline_us: u64,
+    },
     /// Aborted; the adapter has not given the slot back yet.
     Aborting,
 }
@@ -60,40 +64,34 @@ impl Runner {
     }
 
     /// Moves the command on; its end is the number of bytes transferred, which are in slot 0.
-    pub(crate) fn poll<H: Hba>(
-        &mut self,
-        hba: &mut H,
-        now_us: u64,
-    ) -> Option<Result<usize, Cause>> {
+    pub(crate) fn poll<H: Hba>(&mut self, hba: &mut H, now_us: u64) -> Option<Result<usize, Cause>> {
         // Reports and answers of before are of no interest to a discovery that looks at everything.
         while hba.poll_event().is_some() {}
         while hba.poll_task().is_some() {}
         while let Some(outcome) = hba.poll() {
-            if outcome.slot == SLOT {
-                if let Some(end) = self.on_outcome(&outcome, now_us) {
-                    self.0 = None;
-                    return Some(end);
-                }
+            if outcome.slot == SLOT
+                && let Some(end) = self.on_outcome(&outcome, now_us)
+            {
+                self.0 = None;
+                return Some(end);
             }
         }
         let current = self.0.as_mut()?;
         match current.state {
-            State::Waiting { at_us } if at_us <= now_us => {
-                match hba.submit(SLOT, &current.command, &mut || true) {
-                    Ok(()) => {
-                        let deadline_us = now_us.saturating_add(ANSWER_US);
-                        current.state = State::Flying { deadline_us };
-                    }
-                    Err(HbaError::Busy) => {
-                        let at_us = now_us.saturating_add(PAUSE_US);
-                        current.state = State::Waiting { at_us };
-                    }
-                    Err(_) => {
-                        self.0 = None;
-                        return Some(Err(Cause::HbaBroken));
-                    }
+            State::Waiting { at_us } if at_us <= now_us => match hba.submit(SLOT, &current.command, &mut || true) {
+                Ok(()) => {
+                    let deadline_us = now_us.saturating_add(ANSWER_US);
+                    current.state = State::Flying { deadline_us };
                 }
-            }
+                Err(HbaError::Busy) => {
+                    let at_us = now_us.saturating_add(PAUSE_US);
+                    current.state = State::Waiting { at_us };
+                }
+                Err(_) => {
+                    self.0 = None;
+                    return Some(Err(Cause::HbaBroken));
+                }
+            },
             State::Flying { deadline_us } if deadline_us <= now_us => {
                 // Denied or not: the slot comes back, or the caller's own patience ends.
                 let _ = hba.submit_task(Task {

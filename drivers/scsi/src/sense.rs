@@ -132,13 +132,7 @@ impl Sense {
             }
             rest = rest.get(2 + usize::from(len)..).unwrap_or(&[]);
         }
-        Some(Self {
-            key: Key::from_low_bits(key),
-            asc,
-            ascq,
-            deferred,
-            information,
-        })
+        Some(Self { key: Key::from_low_bits(key), asc, ascq, deferred, information })
     }
 
     /// The additional sense code in words, for those a block device and its cluster meet.
@@ -214,10 +208,7 @@ mod tests {
         let sense = Sense::parse(&bytes).unwrap();
         assert_eq!((sense.key, sense.asc, sense.ascq), (Key::IllegalRequest, 0x21, 0));
         assert_eq!(sense.information, None);
-        assert_eq!(
-            std::format!("{sense}"),
-            "illegal request: logical block address out of range (21/00)"
-        );
+        assert_eq!(std::format!("{sense}"), "illegal request: logical block address out of range (21/00)");
         bytes[0] = 0xf1;
         bytes[3..7].copy_from_slice(&[0, 1, 2, 3]);
         let sense = Sense::parse(&bytes).unwrap();

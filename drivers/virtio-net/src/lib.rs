@@ -15,7 +15,7 @@ extern crate std;
 
 use quorate_bus::port::{InterruptMode, Port, PortError};
 use quorate_bus::queue::{Queue, QueueError, Violation};
-use quorate_bus::{DeviceType, Transport};
+use quorate_bus::{DeviceType, PciTransport, Transport};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
@@ -88,6 +88,9 @@ pub struct VirtioNet<T: Transport> {
     counters: Counters,
 }
 
+/// The adapter on the PCI bus.
+pub type PciNet = VirtioNet<PciTransport>;
+
 impl<T: Transport> VirtioNet<T> {
     /// Brings the adapter up and offers it all receive buffers.
     ///
@@ -100,8 +103,7 @@ impl<T: Transport> VirtioNet<T> {
         port.route(TRANSMIT_QUEUE, 0)?;
         port.route_config(1);
         let mut receive = Queue::new(&mut port, RECEIVE_QUEUE, BUFFER_BYTES)?;
-        let mut transmit: Queue<BUFFERS, BUFFERS> =
-            Queue::new(&mut port, TRANSMIT_QUEUE, BUFFER_BYTES)?;
+        let mut transmit: Queue<BUFFERS, BUFFERS> = Queue::new(&mut port, TRANSMIT_QUEUE, BUFFER_BYTES)?;
         transmit.set_interrupts(false);
         port.start();
         for slot in 0..BUFFERS {
@@ -236,11 +238,7 @@ pub struct Transmit<'a, T: Transport> {
 
 impl<T: Transport> TxToken for Transmit<'_, T> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let Self {
-            queue,
-            port,
-            counters,
-        } = self;
+        let Self { queue, port, counters } = self;
         let slot = queue.free_slot();
         let buffer = slot.and_then(|slot| queue.slot_mut(slot));
         let end = HEADER_BYTES.saturating_add(len);
@@ -255,13 +253,7 @@ impl<T: Transport> TxToken for Transmit<'_, T> {
         header.fill(0);
         let result = f(frame);
         let whole = 0..end;
-        let sent = queue.submit(
-            port,
-            slot.unwrap_or(BUFFERS),
-            core::slice::from_ref(&whole),
-            &[],
-            || true,
-        );
+        let sent = queue.submit(port, slot.unwrap_or(BUFFERS), core::slice::from_ref(&whole), &[], || true);
         match sent {
             Ok(()) => counters.sent += 1,
             Err(_) => counters.lost += 1,
@@ -286,14 +278,8 @@ impl<T: Transport> Device for VirtioNet<T> {
         }
         let len = self.next_frame()?;
         Some((
-            Received {
-                frame: self.frame.get(..len)?,
-            },
-            Transmit {
-                queue: &mut self.transmit,
-                port: &mut self.port,
-                counters: &mut self.counters,
-            },
+            Received { frame: self.frame.get(..len)? },
+            Transmit { queue: &mut self.transmit, port: &mut self.port, counters: &mut self.counters },
         ))
     }
 

@@ -17,13 +17,12 @@ extern crate std;
 
 pub mod wire;
 
+use core::slice::from_ref;
 use heapless::Vec;
 use quorate_bus::port::{InterruptMode, Port, PortError};
 use quorate_bus::queue::{Queue, QueueError, Violation};
-use quorate_bus::{DeviceType, Transport};
-use quorate_scsi::hba::{
-    Command, Hba, HbaError, HbaEvent, Outcome, Response, Task, TaskOutcome, Transfer,
-};
+use quorate_bus::{DeviceType, PciTransport, Transport};
+use quorate_scsi::hba::{Command, Hba, HbaError, HbaEvent, Outcome, Response, Task, TaskOutcome, Transfer};
 use wire::{Config, EVENT_BYTES, REQUEST_BYTES, RESPONSE_BYTES, TASK_BYTES};
 
 /// Commands in flight at most.
@@ -112,6 +111,9 @@ pub struct VirtioScsi<T: Transport> {
     counters: Counters,
 }
 
+/// The adapter on the PCI bus.
+pub type PciScsi = VirtioScsi<PciTransport>;
+
 impl<T: Transport> VirtioScsi<T> {
     /// Brings the adapter up.
     ///
@@ -132,7 +134,7 @@ impl<T: Transport> VirtioScsi<T> {
         let requests = Queue::new(&mut port, REQUEST_QUEUE, SLOT_BYTES)?;
         port.start();
         for slot in 0..EVENTS {
-            events.submit(&mut port, slot, &[], &[0..EVENT_BYTES], || true)?;
+            events.submit(&mut port, slot, &[], from_ref(&(0..EVENT_BYTES)), || true)?;
         }
         Ok(Self {
             port,
@@ -203,10 +205,9 @@ fn hba_error(error: QueueError) -> HbaError {
         QueueError::Refused => HbaError::Refused,
         QueueError::SlotBusy | QueueError::Full => HbaError::Busy,
         QueueError::Broken => HbaError::Broken,
-        QueueError::NoSuchSlot
-        | QueueError::BadRange
-        | QueueError::NoMemory
-        | QueueError::TooSmall { .. } => HbaError::Unfit,
+        QueueError::NoSuchSlot | QueueError::BadRange | QueueError::NoMemory | QueueError::TooSmall { .. } => {
+            HbaError::Unfit
+        }
     }
 }
 
@@ -227,26 +228,17 @@ impl<T: Transport> Hba for VirtioScsi<T> {
         if slot >= self.slots {
             return None;
         }
-        self.requests
-            .slot(slot)?
-            .get(DATA_AT..DATA_AT + self.transfer_bytes)
+        self.requests.slot(slot)?.get(DATA_AT..DATA_AT + self.transfer_bytes)
     }
 
     fn data_mut(&mut self, slot: usize) -> Option<&mut [u8]> {
         if slot >= self.slots {
             return None;
         }
-        self.requests
-            .slot_mut(slot)?
-            .get_mut(DATA_AT..DATA_AT + self.transfer_bytes)
+        self.requests.slot_mut(slot)?.get_mut(DATA_AT..DATA_AT + self.transfer_bytes)
     }
 
-    fn submit(
-        &mut self,
-        slot: usize,
-        command: &Command,
-        guard: &mut dyn FnMut() -> bool,
-    ) -> Result<(), HbaError> {
+    fn submit(&mut self, slot: usize, command: &Command, guard: &mut dyn FnMut() -> bool) -> Result<(), HbaError> {
         let (sent, received) = match command.transfer {
             Transfer::None => (0, 0),
             Transfer::Out(bytes) => (bytes, 0),
@@ -258,14 +250,8 @@ impl<T: Transport> Hba for VirtioScsi<T> {
         let id = self.next_id;
         let buffer = self.requests.slot_mut(slot).ok_or(HbaError::Busy)?;
         let header = wire::request(command.address, id, &command.cdb);
-        buffer
-            .get_mut(..REQUEST_BYTES)
-            .ok_or(HbaError::Unfit)?
-            .copy_from_slice(&header);
-        buffer
-            .get_mut(RESPONSE_AT..RESPONSE_AT + RESPONSE_BYTES)
-            .ok_or(HbaError::Unfit)?
-            .fill(0xff);
+        buffer.get_mut(..REQUEST_BYTES).ok_or(HbaError::Unfit)?.copy_from_slice(&header);
+        buffer.get_mut(RESPONSE_AT..RESPONSE_AT + RESPONSE_BYTES).ok_or(HbaError::Unfit)?.fill(0xff);
         let segments = |header: core::ops::Range<usize>, bytes: usize| {
             let mut segments: Vec<core::ops::Range<usize>, 2> = Vec::new();
             let _ = segments.push(header);
@@ -276,9 +262,7 @@ impl<T: Transport> Hba for VirtioScsi<T> {
         };
         let readable = segments(0..REQUEST_BYTES, sent);
         let writable = segments(RESPONSE_AT..RESPONSE_AT + RESPONSE_BYTES, received);
-        self.requests
-            .submit(&mut self.port, slot, &readable, &writable, guard)
-            .map_err(hba_error)?;
+        self.requests.submit(&mut self.port, slot, &readable, &writable, guard).map_err(hba_error)?;
         if let Some(latest) = self.ids.get_mut(slot) {
             *latest = id;
         }
@@ -310,10 +294,11 @@ impl<T: Transport> Hba for VirtioScsi<T> {
         };
         let slot = self.control.free_slot().ok_or(HbaError::Busy)?;
         let buffer = self.control.slot_mut(slot).ok_or(HbaError::Busy)?;
-        buffer
-            .get_mut(..TASK_BYTES)
-            .ok_or(HbaError::Unfit)?
-            .copy_from_slice(&wire::task(task.address, task.function, aborted));
+        buffer.get_mut(..TASK_BYTES).ok_or(HbaError::Unfit)?.copy_from_slice(&wire::task(
+            task.address,
+            task.function,
+            aborted,
+        ));
         if let Some(byte) = buffer.get_mut(TASK_RESPONSE_AT) {
             *byte = 0xff;
         }
@@ -321,8 +306,8 @@ impl<T: Transport> Hba for VirtioScsi<T> {
             .submit(
                 &mut self.port,
                 slot,
-                &[0..TASK_BYTES],
-                &[TASK_RESPONSE_AT..TASK_RESPONSE_AT + 1],
+                from_ref(&(0..TASK_BYTES)),
+                from_ref(&(TASK_RESPONSE_AT..TASK_RESPONSE_AT + 1)),
                 || true,
             )
             .map_err(hba_error)?;
@@ -337,10 +322,7 @@ impl<T: Transport> Hba for VirtioScsi<T> {
         let popped = self.control.pop()?;
         let slot = self.check(popped)?.slot;
         let response = *self.control.slot(slot)?.get(TASK_RESPONSE_AT)?;
-        Some(TaskOutcome {
-            task: self.tasks.get_mut(slot)?.take()?,
-            confirmed: wire::task_confirmed(response),
-        })
+        Some(TaskOutcome { task: self.tasks.get_mut(slot)?.take()?, confirmed: wire::task_confirmed(response) })
     }
 
     fn poll_event(&mut self) -> Option<HbaEvent> {
@@ -354,13 +336,7 @@ impl<T: Transport> Hba for VirtioScsi<T> {
             let event = self.events.slot(used.slot).and_then(wire::parse_event);
             self.counters.events += 1;
             // A buffer that cannot be given back is one buffer less; the queue says if it is broken.
-            let _ = self.events.submit(
-                &mut self.port,
-                used.slot,
-                &[],
-                &[0..EVENT_BYTES],
-                || true,
-            );
+            let _ = self.events.submit(&mut self.port, used.slot, &[], from_ref(&(0..EVENT_BYTES)), || true);
             match event {
                 Some(wire::Event::Report(event)) => return Some(event),
                 Some(wire::Event::Nothing) => {}

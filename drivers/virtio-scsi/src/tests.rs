@@ -15,17 +15,9 @@ const AT: Address = Address { target: 0, lun: 0 };
 
 fn config() -> [u8; 36] {
     let mut bytes = [0u8; 36];
-    for (offset, value) in [
-        (0, 1u32),
-        (4, 126),
-        (8, 0xffff),
-        (12, 128),
-        (16, 16),
-        (20, 96),
-        (24, 32),
-        (28, 0x00ff_0000),
-        (32, 16383),
-    ] {
+    for (offset, value) in
+        [(0, 1u32), (4, 126), (8, 0xffff), (12, 128), (16, 16), (20, 96), (24, 32), (28, 0x00ff_0000), (32, 16383)]
+    {
         bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -49,11 +41,7 @@ fn response(response: u8, status: u8, residual: u32, sense: &[u8]) -> StdVec<u8>
 }
 
 fn command(cdb: Cdb, transfer: Transfer) -> Command {
-    Command {
-        address: AT,
-        cdb,
-        transfer,
-    }
+    Command { address: AT, cdb, transfer }
 }
 
 #[test]
@@ -71,15 +59,9 @@ fn an_unusable_configuration_is_refused() {
     let device = FakeDevice::new(DeviceType::ScsiHost, VERSION_1, &bytes, &[256; 3]);
     assert!(matches!(VirtioScsi::new(device.port()), Err(InitError::Config(_))));
     let device = FakeDevice::new(DeviceType::ScsiHost, VERSION_1, &bytes[..20], &[256; 3]);
-    assert!(matches!(
-        VirtioScsi::new(device.port()),
-        Err(InitError::Port(PortError::ConfigTooSmall))
-    ));
+    assert!(matches!(VirtioScsi::new(device.port()), Err(InitError::Port(PortError::ConfigTooSmall))));
     let device = FakeDevice::new(DeviceType::ScsiHost, VERSION_1, &config(), &[256, 256, 64]);
-    assert!(matches!(
-        VirtioScsi::new(device.port()),
-        Err(InitError::Queue(QueueError::TooSmall { offered: 64 }))
-    ));
+    assert!(matches!(VirtioScsi::new(device.port()), Err(InitError::Queue(QueueError::TooSmall { offered: 64 }))));
 }
 
 #[test]
@@ -130,11 +112,7 @@ fn a_refused_guard_leaves_the_device_alone() {
 #[test]
 fn an_abort_names_the_command_and_its_answer_carries_the_serial() {
     let (device, mut adapter) = adapter();
-    let task = Task {
-        address: AT,
-        function: Function::Abort { slot: 2 },
-        serial: 77,
-    };
+    let task = Task { address: AT, function: Function::Abort { slot: 2 }, serial: 77 };
     assert_eq!(adapter.submit_task(task), Err(HbaError::Unfit), "nothing to abort");
     let ready = command(Cdb::test_unit_ready(), Transfer::None);
     adapter.submit(2, &ready, &mut || true).unwrap();
@@ -154,10 +132,7 @@ fn events_are_reported_and_their_buffers_given_back() {
         let chain = device.take(1).unwrap();
         assert_eq!(chain.writable_bytes(), EVENT_BYTES);
         device.complete(1, chain, &[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x2a, 9, 0, 0]);
-        assert!(matches!(
-            adapter.poll_event(),
-            Some(HbaEvent::ParametersChanged { asc: 0x2a, ascq: 9, .. })
-        ));
+        assert!(matches!(adapter.poll_event(), Some(HbaEvent::ParametersChanged { asc: 0x2a, ascq: 9, .. })));
         assert_eq!(adapter.counters().events, round as u64 + 1);
     }
     let chain = device.take(1).unwrap();
@@ -224,9 +199,7 @@ fn discovery_and_block_device_on_top() {
     let config = DiskConfig::with_io_max_us(200_000);
     let mut block: Disk<_, 16> = Disk::new(adapter, &unit, config, || 0);
     for tag in 0..16 {
-        block
-            .submit_write(0, tag, &[tag as u8; 512], Default::default(), tag)
-            .unwrap();
+        block.submit_write(0, tag, &[tag as u8; 512], Default::default(), tag).unwrap();
     }
     serve(&device, &mut disk);
     for _ in 0..16 {

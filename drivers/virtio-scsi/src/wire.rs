@@ -79,20 +79,13 @@ fn lun(address: Address) -> [u8; 8] {
 
 fn address(lun: [u8; 8]) -> Address {
     let [_, target, high, low, ..] = lun;
-    Address {
-        target,
-        lun: u16::from(high & 0x3f) << 8 | u16::from(low),
-    }
+    Address { target, lun: u16::from(high & 0x3f) << 8 | u16::from(low) }
 }
 
 /// A command, task attribute simple.
 pub fn request(address: Address, id: u64, cdb: &Cdb) -> [u8; REQUEST_BYTES] {
     let mut bytes = [0; REQUEST_BYTES];
-    let parts = lun(address)
-        .into_iter()
-        .chain(id.to_le_bytes())
-        .chain([0; 3])
-        .chain(cdb.as_bytes().iter().copied());
+    let parts = lun(address).into_iter().chain(id.to_le_bytes()).chain([0; 3]).chain(cdb.as_bytes().iter().copied());
     for (to, from) in bytes.iter_mut().zip(parts) {
         *to = from;
     }
@@ -107,12 +100,7 @@ pub fn task(address: Address, function: Function, id: u64) -> [u8; TASK_BYTES] {
         Function::ResetUnit => 5,
     };
     let mut bytes = [0; TASK_BYTES];
-    let parts = 0u32
-        .to_le_bytes()
-        .into_iter()
-        .chain(subtype.to_le_bytes())
-        .chain(lun(address))
-        .chain(id.to_le_bytes());
+    let parts = 0u32.to_le_bytes().into_iter().chain(subtype.to_le_bytes()).chain(lun(address)).chain(id.to_le_bytes());
     for (to, from) in bytes.iter_mut().zip(parts) {
         *to = from;
     }
@@ -145,13 +133,7 @@ pub fn parse_response(slot: usize, bytes: &[u8]) -> Option<Outcome> {
     // Sense data is there only if the command got as far as the unit.
     let sense_len = if response == Response::Ok { sense_len } else { 0 };
     let sense = bytes.get(12..)?.get(..sense_len)?;
-    Some(Outcome {
-        slot,
-        response,
-        status,
-        residual,
-        sense: Vec::from_slice(sense).ok()?,
-    })
+    Some(Outcome { slot, response, status, residual, sense: Vec::from_slice(sense).ok()? })
 }
 
 /// A report on the event queue.
@@ -174,17 +156,10 @@ pub fn parse_event(bytes: &[u8]) -> Option<Event> {
     let reason = le32(bytes, 12)?;
     let event = match kind {
         0 => return Some(Event::Nothing),
-        1 => HbaEvent::TransportChanged {
-            address,
-            present: reason != 2,
-        },
+        1 => HbaEvent::TransportChanged { address, present: reason != 2 },
         // Asynchronous notification and parameter change both carry ASC and ASCQ or a media code;
         // only the second is asked for.
-        3 => HbaEvent::ParametersChanged {
-            address,
-            asc: reason as u8,
-            ascq: (reason >> 8) as u8,
-        },
+        3 => HbaEvent::ParametersChanged { address, asc: reason as u8, ascq: (reason >> 8) as u8 },
         _ => return None,
     };
     Some(Event::Report(event))
@@ -210,10 +185,7 @@ mod tests {
     #[test]
     fn task_golden() {
         let bytes = task(AT, Function::Abort { slot: 3 }, 9);
-        assert_eq!(
-            bytes,
-            [0, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0x41, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]
-        );
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0x41, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(task(AT, Function::AbortSet, 0)[4], 1);
         assert_eq!(task(AT, Function::ResetUnit, 0)[4], 5);
         assert!(task_confirmed(0) && task_confirmed(10));
@@ -268,10 +240,7 @@ mod tests {
         );
         bytes[0] = 1;
         bytes[12..14].copy_from_slice(&[2, 0]);
-        assert_eq!(
-            parse_event(&bytes),
-            Some(Event::Report(HbaEvent::TransportChanged { address, present: false }))
-        );
+        assert_eq!(parse_event(&bytes), Some(Event::Report(HbaEvent::TransportChanged { address, present: false })));
         bytes[3] = 0x80;
         assert_eq!(parse_event(&bytes), Some(Event::Report(HbaEvent::Missed)));
         bytes[3] = 0;

@@ -327,7 +327,6 @@ impl Interconnect {
     /// Suspects the peers that fell silent. Call it after what was received has been taken.
     pub fn handle_timeout(&mut self, now: Instant, trace: &mut Trace<'_>) {
         self.run(now);
-        self.reach.pass(now);
         for peer in self.hears {
             if now >= self.silent_at(peer) {
                 self.hears.remove(peer);

@@ -9,7 +9,7 @@
 //! faster than a peer takes its frames. Group addresses map to Ethernet ones by rule. A switch that watches IGMP sends
 //! them to the one port, a switch that does not sends them to all; the NIC or the address filter here drops them there.
 //!
-//! [`Gate`] stands between device and stack: only UDP to our port and IGMP (so that such a switch can ask who is in
+//! `Gate` stands between device and stack: only UDP to our port and IGMP (so that such a switch can ask who is in
 //! which group) reach smoltcp. So strangers get no ARP, ICMP or other answer from a node, and cannot fill its tables.
 //! IGMP costs at most one report per query.
 //!

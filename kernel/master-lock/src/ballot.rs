@@ -124,6 +124,7 @@ impl MasterLock {
     /// After a complete scan: whatever was written before it has now been looked after.
     pub(crate) fn on_look(&mut self, now: Instant, trace: &mut Trace<'_>) {
         let name = self.look.best.name();
+        self.notice_committed_proposal();
         match self.phase {
             Phase::Idle | Phase::Raised { written: false } => {}
             Phase::Raised { written: true } => {
@@ -149,6 +150,16 @@ impl MasterLock {
             Phase::Accept { ballot, written: true } => self.acquired(ballot, trace),
             Phase::Master { ballot, written: true } => self.commit(ballot),
             Phase::Accept { .. } | Phase::Master { .. } => {}
+        }
+    }
+
+    // A write of unknown fate landed, and by the rule for readers the view is committed. Writing it again would make it
+    // its own predecessor.
+    fn notice_committed_proposal(&mut self) {
+        if let (Phase::Master { ballot, .. }, Some(view)) = (self.phase, &self.proposal)
+            && self.committed == (ViewName { ballot, number: view.number })
+        {
+            self.commit(ballot);
         }
     }
 

@@ -257,7 +257,7 @@ impl MasterLock {
         let settled = self.peers[node.index()].judge_slots(unreadable, &self.timing, now);
         let mine = node == self.me && self.own_known;
         let known = mine || settled && !(first.is_unknown() && second.is_unknown());
-        let (slot, chosen) = match (first, second) {
+        let (slot, mut chosen) = match (first, second) {
             (Block::Good(a), Block::Good(b)) if b.sequence > a.sequence => (1, Some(b)),
             (Block::Good(a), _) => (0, Some(a)),
             (_, Block::Good(b)) => (1, Some(b)),
@@ -281,6 +281,9 @@ impl MasterLock {
         self.scan.look.promised = self.scan.look.promised.max(promised);
         if node == self.me {
             self.take_own_ballot(slot, chosen.as_ref(), known);
+            if self.own_known {
+                chosen = Some(self.own.clone());
+            }
         }
         if let Some(block) = chosen
             && block.accepted > self.scan.look.best.ballot
@@ -318,7 +321,7 @@ impl MasterLock {
             }
             let previous = self.look.best.name();
             // What was once read as accepted was durable, too.
-            if self.scan.look.best.ballot >= self.look.best.ballot {
+            if self.scan.look.best.name() >= self.look.best.name() {
                 core::mem::swap(&mut self.look.best, &mut self.scan.look.best);
             }
             self.look.promised = self.scan.look.promised;

@@ -227,11 +227,16 @@ impl MasterLock {
         }
         self.want = want;
         match self.phase {
-            Phase::Idle if want || self.flag != Flag::None => self.kick = true,
-            Phase::Idle => {}
+            Phase::Idle if !want && self.flag == Flag::None => {}
             Phase::Master { .. } if !want => self.begin_release(),
-            _ => self.kick = true,
+            _ => self.beat_soon(),
         }
+    }
+
+    // The next heartbeat is to say something new. The one of a beat that has just begun is soon enough.
+    fn beat_soon(&mut self) {
+        let beginning = self.step == Step::Scan && self.scan.purpose == Purpose::BeatFirst;
+        self.kick |= !beginning;
     }
 
     /// Gives the lock back: [`LockEvent::Released`] when it is durable. A view that is being committed is finished
@@ -243,7 +248,7 @@ impl MasterLock {
 
     fn begin_release(&mut self) {
         self.releasing = true;
-        self.kick = true;
+        self.beat_soon();
     }
 
     /// Commits the next view under the held ballot. [`LockEvent::Committed`] or [`LockEvent::Unknown`] follows.
@@ -262,7 +267,7 @@ impl MasterLock {
     pub fn farewell(&mut self) {
         self.want = false;
         self.farewell = Farewell::Asked;
-        self.kick = true;
+        self.beat_soon();
     }
 
     /// A message from the master named this view committed.

@@ -7,7 +7,7 @@ use quorate_base::{Ballot, Instant, Timing, ViewName};
 use quorate_database::{Block, Heartbeat};
 
 /// A node, as its blocks show it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Peer {
     /// Its last valid heartbeat.
     pub heartbeat: Option<Heartbeat>,
@@ -23,6 +23,8 @@ pub struct Peer {
     pub accepted: ViewName,
     /// Evidence counts from here; [`Instant::FAR`]: from the next read on.
     since: Instant,
+    /// Its heartbeat block could not be read since; [`Instant::FAR`]: it was.
+    unreadable_since: Instant,
     /// Judged silent at the last read.
     silent: bool,
     /// A suspicion was traced and not taken back.
@@ -48,6 +50,12 @@ pub(crate) enum Verdict {
     Trust,
 }
 
+impl Default for Peer {
+    fn default() -> Self {
+        Self::UNREAD
+    }
+}
+
 impl Peer {
     /// Before the first read.
     pub(crate) const UNREAD: Self = Self {
@@ -61,6 +69,7 @@ impl Peer {
         silent: false,
         suspected: false,
         slots_since: Instant::FAR,
+        unreadable_since: Instant::FAR,
         sequence: 0,
         ballot_known: false,
         bad: [false; 3],
@@ -75,6 +84,7 @@ impl Peer {
     pub(crate) fn restart(&mut self) {
         self.since = Instant::FAR;
         self.slots_since = Instant::FAR;
+        self.unreadable_since = Instant::FAR;
         self.still_us = 0;
         self.silent = self.silent_at_once();
     }
@@ -124,9 +134,14 @@ impl Peer {
             self.since = now;
         }
         self.still_us = now.since_us(self.since);
-        let limit_ms = if self.readable { timing.disk_suspect } else { timing.dead };
+        self.unreadable_since = if self.readable { Instant::FAR } else { self.unreadable_since.min(now) };
         let at_once = self.silent_at_once();
-        self.silent = at_once || self.still_us >= u64::from(limit_ms) * 1000;
+        let (still_us, limit_ms) = if self.readable {
+            (self.still_us, timing.disk_suspect)
+        } else {
+            (now.since_us(self.unreadable_since), timing.dead)
+        };
+        self.silent = at_once || still_us >= u64::from(limit_ms) * 1000;
         let verdict = if changed && self.suspected && !at_once {
             self.suspected = false;
             Verdict::Trust
@@ -182,9 +197,10 @@ mod tests {
         let mut p = Peer::UNREAD;
         let bad = Block::Unreadable(DiskError::Medium);
         p.judge(&beat(1), &T, ms(0));
-        p.judge(&bad, &T, ms(1199));
+        p.judge(&bad, &T, ms(200));
+        p.judge(&bad, &T, ms(1399));
         assert!(!p.is_silent());
-        p.judge(&bad, &T, ms(1200));
+        p.judge(&bad, &T, ms(1400));
         assert!(p.is_silent());
     }
 

@@ -1,5 +1,6 @@
 //! Thousands of seeded runs on virtual time: one history of views, one master per ballot, and a master once the faults
-//! stop. A failing run names its seed; `LOCK_SEED=<seed>` runs only that one.
+//! stop. A failing run names its seed; `LOCK_SEED=<seed>` runs only that one,
+//! `LOCK_SEEDS=<n>` n times as many.
 
 mod world;
 
@@ -12,7 +13,10 @@ const SECOND: u64 = 1000 * MS;
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("LOCK_SEED").ok().and_then(|s| s.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (0..count).collect(),
+        None => {
+            let more = std::env::var("LOCK_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+            (0..count * more).collect()
+        }
     }
 }
 

@@ -1,1 +1,21 @@
-//! node
+//! One node of the cluster: birth, then the composition of lock, interconnect and membership (DESIGN 2).
+//!
+//! Exactly this code runs in the kernel, in the simulator and in somebody else's OS. It is given the time, datagrams and
+//! disk completions, and gives out datagrams, disk requests, notifications for levels and at last a halt.
+//!
+//! ```text
+//! birth (read superblock, configuration, own records; watch; write identity) → verify (a beat later) → live → halted
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod birth;
+mod live;
+pub mod node;
+pub mod probe;
+pub mod status;
+
+pub use birth::Boot;
+pub use node::{Input, Node, Output, Ports};
+pub use probe::{Probe, ProbeLevel, ProbeWordError};
+pub use quorate_membership::{Change, Notification, Post};

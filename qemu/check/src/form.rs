@@ -108,7 +108,8 @@ impl Form {
         let begins = match self.streams.get(&node) {
             None => true,
             Some(s) if s.inc != line.inc => true,
-            Some(s) => line.inc.is_none() && s.ended && line.seq == 0,
+            // The same incarnation again, which is wrong, or one more that never knew its incarnation.
+            Some(s) => line.seq == 0 && s.next_seq > 0 && (line.inc.is_none() || matches!(line.what, What::Boot)),
         };
         if begins {
             if let (Some(inc), Some(last)) = (line.inc, self.incs.get(&node))

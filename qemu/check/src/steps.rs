@@ -204,11 +204,14 @@ impl Steps {
                 Progress::NoRound => {}
             }
         }
-        let heard = self.ledger.heard(subject, Transition::Joining).is_some_and(|levels| levels.contains(&level));
         if rounds {
             let what = format!("{subject} is {} at level {level}, but nodes {missing:?} are not through", is.name());
             out.add(Rule::StateEarly, what);
-        } else if level > 0 && (heard || is == NodeState::Joined) && !around.newest_master_cut() {
+            return;
+        }
+        // Without survivors that know the dead node there is nobody to ask: no round (DESIGN 5, total power loss).
+        let knew = self.ledger.was_notified(life, level, subject, Transition::Joining);
+        if (knew || is == NodeState::Joined) && !around.newest_master_cut() {
             out.add(Rule::StateEarly, format!("{subject} is {} at level {level} without a round", is.name()));
         }
     }
@@ -237,8 +240,10 @@ impl Steps {
         let leaves =
             |node: u8| round.transitions.iter().any(|(s, t)| s.node == node && *t == Transition::ForcedLeaving);
         for (subject, transition) in &round.transitions {
+            // A join that a forced leave overtakes may be named without its subject, which is dead.
+            let alive = view.get(&subject.node).is_some_and(|(state, _)| state.is_member());
             let inside = round.participants.contains_key(&subject.node);
-            if *transition != Transition::ForcedLeaving && !inside {
+            if *transition != Transition::ForcedLeaving && alive && !inside {
                 out.add(Rule::Participants, format!("round {name} is without its subject, {subject}"));
             }
         }
@@ -254,13 +259,18 @@ impl Steps {
                 }
             }
         }
-        // Whom this master itself reported as joined at this level has to take part.
+        // Whom this master itself reported as joined at this level has to take part; who has left it must not.
         for (life, state) in self.reported.get(&(master, round.level)).into_iter().flatten() {
             let member = view.get(&life.node).is_some_and(|(s, inc)| s.is_member() && *inc == life.inc);
             let here = self.ledger.level(*life, round.level, around.lc).is_some();
             let inside = round.participants.contains_key(&life.node);
-            if *state == NodeState::Joined && member && here && !inside && !leaves(life.node) {
+            if !member || !here || leaves(life.node) {
+                continue;
+            }
+            if *state == NodeState::Joined && !inside {
                 out.add(Rule::Participants, format!("round {name} is without {life}, which is joined at its level"));
+            } else if *state == NodeState::Inactive && inside {
+                out.add(Rule::Participants, format!("round {name} has {life}, which has left its level"));
             }
         }
     }

@@ -1,1 +1,39 @@
-//! launch
+//! Starts a cluster's machines under QEMU, on one shared disk and one virtual switch, and does to them what a scenario
+//! says: kill, pause, freeze, cut, stall.
+//!
+//! ```text
+//! setup()          targets, QEMU, the node image            -> Tools
+//! Cluster::new()   run directory, guard, switch, listeners  -> Cluster
+//!   .start(n, …)   one QEMU process; its trace, log, console and QMP come back over unix sockets
+//!   .kill(n) .pause(n) .freeze(n) .reset(n) .command(n, …) .switch() .disk_…(n)
+//! drop             every process is gone, every socket is removed
+//! ```
+//! Invariant: whatever ends the harness, the [`guard`] ends its children and removes the run directory.
+#![forbid(unsafe_code)]
+
+mod accel;
+mod cluster;
+mod console;
+mod disk;
+mod error;
+mod guard;
+pub mod identity;
+pub mod interrupt;
+mod machine;
+mod nbd;
+mod options;
+mod qemu;
+mod qmp;
+mod run_dir;
+mod setup;
+mod usage;
+
+pub use accel::Accel;
+pub use cluster::Cluster;
+pub use disk::{DiskCut, DiskOperation};
+pub use error::{LaunchError, SetupError};
+pub use machine::MachineState;
+pub use options::{ClusterOptions, MachineOptions, Nic};
+pub use qmp::{Qmp, QmpError};
+pub use setup::{SetupOptions, Tools, setup, workspace_root};
+pub use usage::Usage;

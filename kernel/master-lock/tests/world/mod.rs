@@ -86,13 +86,14 @@ pub struct Node {
     trace: TraceClock,
     pub halted: Option<HaltReason>,
     pub events: Vec<LockEvent>,
-    fences: HashMap<usize, Fence>,
+    fences: HashMap<(NodeId, Incarnation), Fence>,
     ticks: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Fence {
     committed: Instant,
+    beats: u64,
     done: Option<Instant>,
 }
 
@@ -111,7 +112,14 @@ pub struct World {
     pub ballots: HashMap<Ballot, usize>,
     pub double_masters: u64,
     pub contend: bool,
-    pub churn: bool,
+    /// The stand-in for membership acts.
+    pub policy: bool,
+    /// Any halt is expected.
+    pub halts: bool,
+    /// Every request fails.
+    pub outage: bool,
+    /// Requests in order: node, `R`, `H`, `B`.
+    pub log: Vec<(usize, char)>,
     pub operations: u64,
     pub bad_records: Vec<u64>,
 }
@@ -147,7 +155,10 @@ impl World {
             ballots: HashMap::new(),
             double_masters: 0,
             contend: true,
-            churn: true,
+            policy: true,
+            halts: false,
+            outage: false,
+            log: Vec::new(),
             operations: 0,
             bad_records: Vec::new(),
         }
@@ -166,7 +177,14 @@ impl World {
         self.queue.insert((at.0, self.sequence), event);
     }
 
-    fn record(&self, at: u64) -> [u8; RECORD_BYTES] {
+    /// Calls a lock's method, then tells it.
+    pub fn with<T>(&mut self, n: usize, f: impl FnOnce(&mut MasterLock) -> T) -> T {
+        let result = f(self.nodes[n].lock.as_mut().unwrap());
+        self.feed(n, None);
+        result
+    }
+
+    pub fn record(&self, at: u64) -> [u8; RECORD_BYTES] {
         self.disk.get(&at).copied().unwrap_or([0; RECORD_BYTES])
     }
 
@@ -312,7 +330,7 @@ impl World {
         }
         self.call(n, op.as_ref());
         for _ in 0..4 {
-            if !self.policy(n) {
+            if !self.policy || !self.policy(n) {
                 break;
             }
             self.call(n, None);
@@ -357,9 +375,14 @@ impl World {
     }
 
     fn on_halt(&mut self, n: usize, reason: HaltReason) {
-        assert!(matches!(reason, HaltReason::PutOut { .. }), "node {n} halts: {reason} at {:?}", self.now);
+        assert!(
+            self.halts || matches!(reason, HaltReason::PutOut { .. }),
+            "node {n} halts: {reason} at {:?}\n{}",
+            self.now,
+            self.describe()
+        );
         self.nodes[n].halted = Some(reason);
-        self.crash(n);
+        if self.halts { self.kill_for_good(n) } else { self.crash(n) }
     }
 
     fn on_event(&mut self, n: usize, event: LockEvent) {
@@ -373,6 +396,14 @@ impl World {
 
     fn submit(&mut self, n: usize, tag: DiskTag, op: DiskOp) {
         self.operations += 1;
+        if self.log.len() < 10_000 {
+            let kind = match &op {
+                DiskOp::Read { .. } => 'R',
+                DiskOp::Write { at, .. } if *at == layout::heartbeat(Self::id(n)) => 'H',
+                DiskOp::Write { .. } => 'B',
+            };
+            self.log.push((n, kind));
+        }
         let faulty = self.now < self.faults.until;
         let f = self.faults;
         let mut delay = 100 + self.random.below(f.delay_us);
@@ -387,6 +418,9 @@ impl World {
         if faulty && self.random.chance(f.errors) {
             error = Some([DiskError::TimedOut, DiskError::Medium, DiskError::Device][self.random.below(3) as usize]);
             bad = self.random.chance(500);
+        }
+        if self.outage {
+            (error, bad) = (Some(DiskError::TimedOut), true);
         }
         if let DiskOp::Read { first, count } = op
             && self.bad_records.iter().any(|r| (first..first + u64::from(count)).contains(r))
@@ -467,7 +501,7 @@ impl World {
         view: &View,
         lock: &MasterLock,
         incarnation: Incarnation,
-        fences: &mut HashMap<usize, Fence>,
+        fences: &mut HashMap<(NodeId, Incarnation), Fence>,
         now: Instant,
         timing: Timing,
     ) -> Option<View> {
@@ -493,19 +527,17 @@ impl World {
                     changed = true;
                 }
                 NodeState::ForcedLeaving => {
-                    let fence = fences.entry(node.index()).or_insert(Fence { committed: now, done: None });
-                    // After the commit, the victim's heartbeat is read: by the first scan after it.
-                    if fence.done.is_none() && now > fence.committed.plus_us(1) && lock.beats() > 0 {
+                    let begun = Fence { committed: now, beats: lock.beats(), done: None };
+                    let fence = fences.entry((node, entry)).or_insert(begun);
+                    // The victim's heartbeat is read after the commit: in the second beat from it at the latest.
+                    if fence.done.is_none() && lock.beats() >= fence.beats + 2 {
                         let same = peer.heartbeat.is_some_and(|h| h.incarnation == entry);
                         let from = if same { peer.changed_at } else { fence.committed };
-                        // The read must have begun after the commit: two beats are enough for the stand-in.
-                        if now >= fence.committed.plus_ms(2 * timing.disk_heartbeat) {
-                            fence.done = Some(from.plus_ms(timing.dead));
-                        }
+                        fence.done = Some(from.plus_ms(timing.dead));
                     }
                     if fence.done.is_some_and(|d| now >= d) {
                         next.set(node, NodeState::Inactive, entry);
-                        fences.remove(&node.index());
+                        
                         changed = true;
                     }
                 }
@@ -526,7 +558,7 @@ impl World {
             && node.incarnation == incarnation
             && let Some(lock) = &node.lock
         {
-            assert!(lock.lease_until() <= self.now, "fenced, but its lease is valid: {victim:?} {incarnation:?}");
+            assert!(lock.lease_until() <= self.now, "fenced, but its lease is valid: {victim:?} {incarnation:?}\n{}", self.describe());
         }
     }
 
@@ -542,7 +574,11 @@ impl World {
             assert_eq!(name.number, view.number);
             match self.history.get(&name.number) {
                 Some(known) => {
-                    assert!(known.same_content(view), "two histories at {name:?}: {known:?} and {view:?}, node {n}");
+                    assert!(
+                        known.same_content(view),
+                        "two histories at {name:?}: {known:?} and {view:?}, node {n}\n{}",
+                        self.describe()
+                    );
                 }
                 None => {
                     if let Some(parent) = self.parents.get(&name)
@@ -561,6 +597,14 @@ impl World {
     /// For a failing run.
     pub fn describe(&self) -> String {
         let mut text = format!("at {:?}\n", self.now);
+        for id in (0..self.nodes.len()).map(Self::id) {
+            let h = Heartbeat::decode(&self.record(layout::heartbeat(id)), CLUSTER, id);
+            text += &format!("disk {id}: {h:?}\n");
+            for slot in [0, 1] {
+                let b = BallotBlock::decode(&self.record(layout::ballot(id, slot)), CLUSTER, id, slot);
+                text += &format!("disk {id}.{slot}: {b:?}\n");
+            }
+        }
         for (n, node) in self.nodes.iter().enumerate() {
             text += &match &node.lock {
                 None => format!("N{n}: down, {:?}\n", node.halted),

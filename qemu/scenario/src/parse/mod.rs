@@ -18,6 +18,7 @@ use toml::de::DeTable;
 use crate::model::{Level, Scenario};
 use crate::nodes::NodeExpr;
 use crate::source::{Problem, Problems, Source, Span};
+use crate::words::CMDLINE_BYTES_MAX;
 use step::Scope;
 use table::{Findings, Table, Value, unknown};
 
@@ -78,6 +79,7 @@ fn parse_text(source: &Source, findings: &Findings) -> Option<Scenario> {
     let timing = top.value("timing").map_or(Some(Timing::DEFAULT), |v| timing(v, &top));
     // A wrong `nodes` must not turn every node of the file into a second error.
     let configured = NodeSet::first(nodes.unwrap_or(NODES_MAX as u8));
+    let top_level_span = top.key_span("level");
     let levels = levels(&top, configured);
     let mut scope = Scope::new(configured, levels.iter().map(|l| (l.order, l.name.clone())).collect());
     let steps = match top.required("step", "add at least one [[step]]") {
@@ -85,7 +87,13 @@ fn parse_text(source: &Source, findings: &Findings) -> Option<Scenario> {
         None => Vec::new(),
     };
     top.finish();
-    Some(Scenario { source: source.clone(), name, nodes: nodes?, seed, timing: timing?, block_size, levels, steps })
+    let (nodes, timing) = (nodes?, timing?);
+    let scenario = Scenario { source: source.clone(), name, nodes, seed, timing, block_size, levels, steps };
+    if let Some((node, bytes)) = scenario.too_many_words() {
+        let message = format!("the levels of node {node} need a kernel command line of {bytes} bytes");
+        findings.add(top_level_span, message, format!("{CMDLINE_BYTES_MAX} are allowed: fewer levels, shorter names"));
+    }
+    Some(scenario)
 }
 
 fn block_size(top: &Table<'_>) -> u32 {

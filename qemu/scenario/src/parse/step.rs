@@ -350,6 +350,10 @@ fn inject(table: &Table<'_>) -> Option<Inject> {
         (None, Some((name, span))) => {
             let path = table.source.folder().join(name);
             match std::fs::read(&path).map_err(|e| e.to_string()).and_then(|bytes| pcap::read(&bytes).map_err(|e| e.to_string())) {
+                Ok(frames) if frames.is_empty() => {
+                    table.findings.add(span, format!("{} has no frame", path.display()), "this file");
+                    return None;
+                }
                 Ok(frames) => frames,
                 Err(why) => {
                     let message = format!("cannot take frames from {}: {why}", path.display());

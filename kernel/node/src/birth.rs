@@ -1,0 +1,406 @@
+//! Birth of an incarnation (DESIGN 3): who am I, may I run, is somebody else running under my id; then the identity is
+//! written.
+//!
+//! ```text
+//! superblock → configuration → own records → [ watch the old heartbeat for `dead` ] → identity written
+//! ```
+//! The caller has ended this port's old requests before (ABORT TASK SET or a reset). Reading back the identity a beat later
+//! is the node's next stage, because the interconnect may already listen meanwhile.
+//!
+//! Invariant: nothing is written but the identity block, and that only after the old heartbeat was clean, this very
+//! machine's, or still for `dead`.
+
+use quorate_base::capacity::{NODES_MAX, READ_RECORDS_MAX, RECORD_PITCH};
+use quorate_base::{BootNonce, ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId};
+use quorate_database::{
+    BallotBlock, Block, FindError, Heartbeat, Identity, LastLife, MachineId, NodeConfig, Superblock, SuperblockError,
+    find_node, layout,
+};
+use quorate_master_lock::{DiskGeometry, OwnRecords};
+
+/// What a node is told when it boots.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Boot {
+    /// `node=N` of the command line, if given.
+    pub node: Option<NodeId>,
+    /// What the machine is, as far as it is known: SMBIOS UUID and NIC address.
+    pub machine: MachineId,
+    /// 64 random bits, fresh at each boot.
+    pub nonce: BootNonce,
+    /// The cluster this machine belongs to, if it is told; a disk of another one is foreign.
+    pub cluster: Option<ClusterId>,
+    /// Where the database's partition begins, for the trace of shared writes.
+    pub geometry: DiskGeometry,
+    /// Trace shared writes and leases.
+    pub trace_writes: bool,
+}
+
+/// Everything birth found out.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Born {
+    pub me: NodeId,
+    pub incarnation: Incarnation,
+    pub superblock: Superblock,
+    pub weights: [u8; NODES_MAX],
+    pub own: OwnRecords,
+    pub frame_floor: u64,
+    pub lamport: u64,
+    pub slot: u8,
+}
+
+/// What birth is doing. Each step is one read or write.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Step {
+    Superblock,
+    Configs { next: u8 },
+    Identity,
+    State,
+    Watch { since: Instant, next: Instant, reading: bool },
+    Write,
+    Done,
+}
+
+/// The machine.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Birth {
+    boot: Boot,
+    step: Step,
+    retry_at: Instant,
+    tries: u8,
+    waiting: bool,
+    superblock: Option<Superblock>,
+    configs: [Block<NodeConfig>; NODES_MAX],
+    me: Option<NodeId>,
+    life: LastLife,
+    own: OwnRecords,
+    born: Option<Born>,
+}
+
+/// One result of a call.
+#[expect(clippy::large_enum_variant, reason = "a record travels by value: there is no allocator")]
+pub(crate) enum BirthOutput {
+    Disk(DiskTag, DiskOp),
+    Halt(HaltReason),
+    Born,
+}
+
+/// The one tag that birth uses: one request at a time.
+pub(crate) const BIRTH_TAG: DiskTag = DiskTag(0);
+/// A read that fails is tried again so often before the node halts.
+const TRIES_MAX: u8 = 5;
+/// Pause between two tries, µs.
+const RETRY_US: u64 = 100_000;
+
+impl Birth {
+    pub(crate) fn new(boot: Boot) -> Self {
+        Self {
+            boot,
+            step: Step::Superblock,
+            retry_at: Instant::ZERO,
+            tries: 0,
+            waiting: false,
+            superblock: None,
+            configs: [const { Block::Unread }; NODES_MAX],
+            me: None,
+            life: LastLife::Never,
+            own: OwnRecords::default(),
+            born: None,
+        }
+    }
+
+    pub(crate) fn boot(&self) -> &Boot {
+        &self.boot
+    }
+
+    pub(crate) fn me(&self) -> Option<NodeId> {
+        self.me
+    }
+
+    pub(crate) fn take_born(&mut self) -> Option<Born> {
+        self.born.take()
+    }
+
+    /// What is being waited for, in words.
+    pub(crate) fn waits_for(&self) -> &'static str {
+        match self.step {
+            Step::Superblock => "reading the superblock",
+            Step::Configs { .. } => "reading the node configuration",
+            Step::Identity | Step::State => "reading this node's own records",
+            Step::Watch { .. } => "watching whether this node's old heartbeat still moves",
+            Step::Write => "writing this node's identity",
+            Step::Done => "born",
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        match self.step {
+            _ if self.waiting => Instant::FAR,
+            Step::Watch { next, .. } => next,
+            Step::Done => Instant::FAR,
+            _ => self.retry_at,
+        }
+    }
+
+    /// The next request, if one is due.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<BirthOutput> {
+        if self.waiting || now < self.poll_timeout() {
+            return None;
+        }
+        let op = match &mut self.step {
+            Step::Superblock => DiskOp::Read { first: layout::superblock(0), count: 2 },
+            Step::Configs { next } => {
+                let nodes = self.superblock.as_ref().map_or(0, |s| s.nodes);
+                let count = u16::from(nodes.saturating_sub(*next)).min(READ_RECORDS_MAX as u16);
+                DiskOp::Read { first: layout::CONFIG_FIRST + u64::from(*next), count }
+            }
+            Step::Identity => DiskOp::Read { first: layout::identity(self.me?, 0), count: 2 },
+            Step::State => DiskOp::Read { first: layout::heartbeat(self.me?), count: layout::STATE_PER_NODE as u16 },
+            Step::Watch { reading, .. } => {
+                *reading = true;
+                DiskOp::Read { first: layout::heartbeat(self.me?), count: 1 }
+            }
+            Step::Write => return self.write_identity(),
+            Step::Done => return None,
+        };
+        self.waiting = true;
+        Some(BirthOutput::Disk(BIRTH_TAG, op))
+    }
+
+    /// A completion came.
+    pub(crate) fn completed(&mut self, now: Instant, result: Result<&[u8], DiskError>) -> Option<BirthOutput> {
+        if !core::mem::take(&mut self.waiting) {
+            return None;
+        }
+        let done = match result {
+            Ok(bytes) => {
+                self.tries = 0;
+                self.take(now, bytes)
+            }
+            // What cannot be read in one piece may still be readable but for one block; birth needs them all.
+            Err(error) if self.tries + 1 >= TRIES_MAX => Err(HaltReason::Disk { error }),
+            Err(_) => {
+                self.tries += 1;
+                self.retry_at = now.plus_us(RETRY_US);
+                Ok(())
+            }
+        };
+        match done {
+            Err(reason) => Some(BirthOutput::Halt(reason)),
+            Ok(()) if self.step == Step::Done => Some(BirthOutput::Born),
+            Ok(()) => None,
+        }
+    }
+
+    fn take(&mut self, now: Instant, bytes: &[u8]) -> Result<(), HaltReason> {
+        match self.step {
+            Step::Superblock => self.take_superblock(bytes),
+            Step::Configs { next } => self.take_configs(next, bytes),
+            Step::Identity => self.take_identity(bytes),
+            Step::State => self.take_state(now, bytes),
+            Step::Watch { since, .. } => self.take_watch(now, since, bytes),
+            Step::Write => {
+                self.step = Step::Done;
+                Ok(())
+            }
+            Step::Done => Ok(()),
+        }
+    }
+
+    fn take_superblock(&mut self, bytes: &[u8]) -> Result<(), HaltReason> {
+        let copies = [Superblock::decode(record(bytes, 0), 0), Superblock::decode(record(bytes, 1), 1)];
+        let superblock = match Superblock::newest([&copies[0], &copies[1]]) {
+            Ok(superblock) => superblock.clone(),
+            Err(SuperblockError::Version(found)) => return Err(HaltReason::WrongVersion { found }),
+            Err(SuperblockError::TwoClusters) => return Err(HaltReason::ForeignDisk),
+            Err(SuperblockError::Unreadable(error)) => return Err(HaltReason::Disk { error }),
+            Err(SuperblockError::Blank | SuperblockError::Damaged(_)) => return Err(HaltReason::SuperblockDamaged),
+        };
+        if self.boot.cluster.is_some_and(|c| c != superblock.cluster) {
+            return Err(HaltReason::ForeignDisk);
+        }
+        superblock.check_timing().map_err(|_| HaltReason::BadTiming)?;
+        self.superblock = Some(superblock);
+        self.step = Step::Configs { next: 0 };
+        Ok(())
+    }
+
+    fn take_configs(&mut self, next: u8, bytes: &[u8]) -> Result<(), HaltReason> {
+        let Some(superblock) = &self.superblock else { return Err(impossible()) };
+        let count = usize::from(superblock.nodes.saturating_sub(next)).min(READ_RECORDS_MAX);
+        for (i, n) in NodeId::first(superblock.nodes).skip(usize::from(next)).take(count).enumerate() {
+            self.configs[n.index()] = NodeConfig::decode(record(bytes, i), superblock.cluster, n);
+        }
+        let next = next + count as u8;
+        if next < superblock.nodes {
+            self.step = Step::Configs { next };
+            return Ok(());
+        }
+        let me = self.find_me(superblock.nodes)?;
+        match &self.configs[me.index()] {
+            Block::Good(config) if config.enabled => {}
+            Block::Good(_) => return Err(HaltReason::Disabled { node: me }),
+            Block::Blank => return Err(HaltReason::NotConfigured),
+            _ => return Err(HaltReason::DatabaseDamaged { what: "this node's configuration record" }),
+        }
+        self.me = Some(me);
+        self.step = Step::Identity;
+        Ok(())
+    }
+
+    fn find_me(&self, nodes: u8) -> Result<NodeId, HaltReason> {
+        if let Some(node) = self.boot.node {
+            return if node.get() < nodes { Ok(node) } else { Err(HaltReason::NotConfigured) };
+        }
+        let configs = NodeId::first(nodes).filter_map(|n| self.configs[n.index()].good().map(|c| (n, c)));
+        find_node(configs, self.boot.machine.uuid, self.boot.machine.mac).map_err(|e| match e {
+            FindError::NotConfigured => HaltReason::NotConfigured,
+            FindError::Ambiguous(..) => HaltReason::DatabaseDamaged { what: "two node records name this machine" },
+        })
+    }
+
+    fn take_identity(&mut self, bytes: &[u8]) -> Result<(), HaltReason> {
+        let (Some(superblock), Some(me)) = (&self.superblock, self.me) else { return Err(impossible()) };
+        let slots = [0, 1].map(|slot| Identity::decode(record(bytes, usize::from(slot)), superblock.cluster, me, slot));
+        self.life = Identity::last_life([&slots[0], &slots[1]]);
+        self.step = Step::State;
+        Ok(())
+    }
+
+    fn take_state(&mut self, now: Instant, bytes: &[u8]) -> Result<(), HaltReason> {
+        let (Some(superblock), Some(me)) = (&self.superblock, self.me) else { return Err(impossible()) };
+        let cluster = superblock.cluster;
+        let heartbeat = Heartbeat::decode(record(bytes, 0), cluster, me);
+        let ballots = [0, 1].map(|slot| BallotBlock::decode(record(bytes, 1 + usize::from(slot)), cluster, me, slot));
+        let clean = match &heartbeat {
+            Block::Blank => self.life == LastLife::Never,
+            Block::Good(h) => h.clean && self.incarnation_of_identity().is_none_or(|i| i <= h.incarnation),
+            _ => false,
+        };
+        self.own = OwnRecords { heartbeat, ballots, clean };
+        let same_machine = match &self.life {
+            LastLife::Known { identity, .. } => identity.machine.meets(&self.boot.machine),
+            LastLife::Never | LastLife::Unknown => false,
+        };
+        let blank = matches!(self.own.heartbeat, Block::Blank);
+        let timing = superblock.timing;
+        self.last_incarnation()?;
+        self.step = if clean || same_machine || blank {
+            Step::Write
+        } else {
+            Step::Watch { since: now, next: now.plus_ms(timing.disk_heartbeat), reading: false }
+        };
+        Ok(())
+    }
+
+    fn take_watch(&mut self, now: Instant, since: Instant, bytes: &[u8]) -> Result<(), HaltReason> {
+        let (Some(superblock), Some(me)) = (&self.superblock, self.me) else { return Err(impossible()) };
+        let seen = Heartbeat::decode(record(bytes, 0), superblock.cluster, me);
+        let (old, new) = (self.own.heartbeat.good(), seen.good());
+        if let Some(new) = new
+            && old.is_none_or(|old| (old.nonce, old.counter) != (new.nonce, new.counter))
+        {
+            if new.clean {
+                // It ended while it was watched.
+                self.own.heartbeat = seen;
+                self.own.clean = true;
+                self.step = Step::Write;
+                return Ok(());
+            }
+            return Err(HaltReason::NodeIdInUse);
+        }
+        let timing = &superblock.timing;
+        self.step = if now.since_us(since) >= u64::from(timing.dead) * 1000 {
+            Step::Write
+        } else {
+            Step::Watch { since, next: now.plus_ms(timing.disk_heartbeat), reading: false }
+        };
+        Ok(())
+    }
+
+    fn incarnation_of_identity(&self) -> Option<Incarnation> {
+        match &self.life {
+            LastLife::Known { identity, .. } => Some(identity.incarnation),
+            LastLife::Never | LastLife::Unknown => None,
+        }
+    }
+
+    /// The highest incarnation that any of this node's own records tells of, or why that cannot be known.
+    fn last_incarnation(&self) -> Result<Incarnation, HaltReason> {
+        let heartbeat = self.own.heartbeat.good().map(|h| h.incarnation);
+        let known = self.incarnation_of_identity();
+        let unknown = self.life == LastLife::Unknown
+            || matches!(self.life, LastLife::Known { doubtful: true, .. } if heartbeat.is_none());
+        match known.max(heartbeat) {
+            None if unknown || self.own.heartbeat.is_unknown() => {
+                Err(HaltReason::DatabaseDamaged { what: "this node's identity and heartbeat are both unreadable" })
+            }
+            found => {
+                let ballots = self.own.ballots.iter().filter_map(|b| b.good()).map(|b| b.incarnation).max();
+                Ok(found.max(ballots).unwrap_or(Incarnation::NEVER))
+            }
+        }
+    }
+
+    fn write_identity(&mut self) -> Option<BirthOutput> {
+        let (Some(superblock), Some(me)) = (self.superblock.clone(), self.me) else {
+            return Some(BirthOutput::Halt(impossible()));
+        };
+        let incarnation = match self.last_incarnation() {
+            Err(reason) => return Some(BirthOutput::Halt(reason)),
+            Ok(last) => match last.next() {
+                Some(next) => next,
+                None => {
+                    return Some(BirthOutput::Halt(HaltReason::DatabaseDamaged { what: "incarnations are used up" }));
+                }
+            },
+        };
+        let slot = match self.life {
+            LastLife::Known { slot, .. } => 1 - (slot & 1),
+            LastLife::Never | LastLife::Unknown => 0,
+        };
+        let identity = Identity { incarnation, nonce: self.boot.nonce, machine: self.boot.machine, nexus_reset: true };
+        let record = identity.encode(superblock.cluster, me, slot);
+        let mut weights = [1; NODES_MAX];
+        for (weight, config) in weights.iter_mut().zip(&self.configs) {
+            *weight = config.good().map_or(1, |c| c.weight);
+        }
+        let old = self.own.heartbeat.good();
+        self.born = Some(Born {
+            me,
+            incarnation,
+            superblock,
+            weights,
+            frame_floor: old.map_or(0, |h| h.frame_floor),
+            lamport: old.map_or(0, |h| h.lamport),
+            own: self.own.clone(),
+            slot,
+        });
+        self.waiting = true;
+        Some(BirthOutput::Disk(BIRTH_TAG, DiskOp::Write { at: layout::identity(me, slot), record, not_after: None }))
+    }
+}
+
+/// The bytes of the `n`th record of a read; empty (and so no valid record) if they are missing.
+fn record(bytes: &[u8], n: usize) -> &[u8] {
+    let at = n * RECORD_PITCH as usize;
+    bytes.get(at..).map_or(&[], |rest| rest.get(..RECORD_PITCH as usize).unwrap_or(rest))
+}
+
+/// Checks what stands in the identity slot a beat after it was written.
+pub(crate) fn verify_identity(
+    bytes: &[u8],
+    born_slot: u8,
+    cluster: ClusterId,
+    me: NodeId,
+    nonce: BootNonce,
+) -> Result<(), HaltReason> {
+    match Identity::decode(record(bytes, 0), cluster, me, born_slot) {
+        Block::Good(identity) if identity.nonce == nonce => Ok(()),
+        Block::Good(identity) => Err(HaltReason::ForeignNonce { found: identity.nonce }),
+        _ => Err(HaltReason::DatabaseDamaged { what: "this node's identity could not be read back" }),
+    }
+}
+
+fn impossible() -> HaltReason {
+    HaltReason::Impossible { what: "birth without a superblock" }
+}

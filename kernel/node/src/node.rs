@@ -1,0 +1,326 @@
+//! The node as its outside sees it: inputs, outputs, stages.
+
+use quorate_base::event::{Event, Trace, TraceClock, TraceSink};
+use quorate_base::text::format_cut;
+use quorate_base::{DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId};
+use quorate_membership::{Change, Membership, Notification, Post};
+
+use crate::birth::{Birth, BirthOutput, Boot};
+use crate::live::Live;
+
+/// One input.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Time passed: [`Node::poll_timeout`] was reached.
+    Tick,
+    /// A disk request is done; for a read with its bytes, each record at the start of its pitch.
+    Disk {
+        /// Which.
+        tag: DiskTag,
+        /// How it ended. No answer may come while the fate of a request is open.
+        result: Result<&'a [u8], DiskError>,
+    },
+    /// A datagram came.
+    Datagram(&'a [u8]),
+    /// The NIC's link went up or down.
+    Carrier(bool),
+}
+
+/// One output.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a record travels by value: there is no allocator")]
+pub enum Output {
+    /// Begin a disk request.
+    Disk {
+        /// To be given back with its completion.
+        tag: DiskTag,
+        /// What.
+        op: DiskOp,
+    },
+    /// The node has ended; nothing comes after it. Datagrams that were posted before are to be sent.
+    Halt(HaltReason),
+}
+
+/// What a call may use besides the node itself.
+pub struct Ports<'a> {
+    /// Where datagrams go.
+    pub post: &'a mut dyn Post,
+    /// Where trace events go.
+    pub sink: &'a mut dyn TraceSink,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one node, and no allocator")]
+#[derive(Clone, Debug)]
+enum Stage {
+    Birth(Birth),
+    Live(Live),
+    Halted(HaltReason),
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug)]
+pub struct Node {
+    stage: Stage,
+    clock: TraceClock,
+    levels: heapless::Vec<OwnedDecl, { quorate_base::capacity::LEVELS_MAX }>,
+    version: heapless::String<32>,
+    cmdline: heapless::String<512>,
+    carrier: bool,
+    output: Option<Output>,
+    last: Instant,
+}
+
+/// A level declaration that the node keeps until it is born.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedDecl {
+    pub order: LevelOrder,
+    pub name: quorate_base::LevelName,
+    pub barriers: quorate_base::Barriers,
+    pub everywhere: bool,
+}
+
+/// Why a node cannot begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewNodeError {
+    /// More than `LEVELS_MAX` levels.
+    TooManyLevels,
+    /// A name longer than `LEVEL_NAME_MAX` bytes, or none.
+    LevelName,
+    /// Two levels of one order, or barriers outside of `1..=BARRIERS_MAX`.
+    Level(LevelOrder),
+    /// No level of order 0: the membership level itself must be in the table.
+    NoMembershipLevel,
+}
+
+impl core::fmt::Display for NewNodeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooManyLevels => f.write_str("more than 32 levels"),
+            Self::LevelName => f.write_str("a level's name has 1 to 16 bytes"),
+            Self::Level(order) => write!(f, "level {order}: declared twice, or barriers not 1 to 16"),
+            Self::NoMembershipLevel => f.write_str("no membership level (order 0)"),
+        }
+    }
+}
+
+impl core::error::Error for NewNodeError {}
+
+impl Node {
+    /// A node that begins with its birth. `levels` are the static levels, the membership level (order 0) among them.
+    ///
+    /// # Errors
+    /// See [`NewNodeError`]. A table that was built by `LevelTable` in a `const` cannot fail.
+    pub fn new<'d>(
+        boot: Boot,
+        levels: impl IntoIterator<Item = LevelDecl<'d>>,
+        version: &str,
+        cmdline: &str,
+    ) -> Result<Self, NewNodeError> {
+        let mut owned: heapless::Vec<OwnedDecl, { quorate_base::capacity::LEVELS_MAX }> = heapless::Vec::new();
+        for l in levels {
+            let name = quorate_base::LevelName::try_from(l.name).map_err(|_| NewNodeError::LevelName)?;
+            if name.is_empty() {
+                return Err(NewNodeError::LevelName);
+            }
+            if !l.barriers.is_valid() || owned.iter().any(|o| o.order == l.order) {
+                return Err(NewNodeError::Level(l.order));
+            }
+            let decl = OwnedDecl { order: l.order, name, barriers: l.barriers, everywhere: l.everywhere };
+            owned.push(decl).map_err(|_| NewNodeError::TooManyLevels)?;
+        }
+        if owned.iter().all(|o| o.order != LevelOrder::MEMBERSHIP) {
+            return Err(NewNodeError::NoMembershipLevel);
+        }
+        let clock = TraceClock { writes: boot.trace_writes, ..TraceClock::default() };
+        Ok(Self {
+            stage: Stage::Birth(Birth::new(boot)),
+            clock,
+            levels: owned,
+            version: format_cut(format_args!("{version}")),
+            cmdline: format_cut(format_args!("{cmdline}")),
+            carrier: true,
+            output: None,
+            last: Instant::ZERO,
+        })
+    }
+
+    /// Takes one input. Outputs are drained by [`poll_output`](Self::poll_output) after each call.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>, ports: &mut Ports<'_>) {
+        self.last = now;
+        if let Input::Carrier(up) = input {
+            self.carrier = up;
+        }
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        let halt = match &mut self.stage {
+            Stage::Halted(_) => return,
+            Stage::Live(live) => live.handle(now, input, self.carrier, ports.post, &mut trace),
+            Stage::Birth(birth) => {
+                let done = match input {
+                    Input::Disk { result, .. } => birth.completed(now, result),
+                    Input::Tick | Input::Datagram(_) | Input::Carrier(_) => None,
+                };
+                match done {
+                    None => None,
+                    Some(BirthOutput::Disk(..)) => None,
+                    Some(BirthOutput::Halt(reason)) => Some(reason),
+                    Some(BirthOutput::Born) => self.begin_life(now, ports),
+                }
+            }
+        };
+        if let Some(reason) = halt {
+            self.halt(now, reason, ports);
+        }
+    }
+
+    fn begin_life(&mut self, now: Instant, ports: &mut Ports<'_>) -> Option<HaltReason> {
+        let Stage::Birth(birth) = &mut self.stage else { return None };
+        let Some(born) = birth.take_born() else {
+            return Some(HaltReason::Impossible { what: "born without an identity" });
+        };
+        let boot = birth.boot().clone();
+        self.clock.incarnation = Some(born.incarnation);
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        trace.receive(born.lamport);
+        trace.event(Event::Boot { version: &self.version, cmdline: &self.cmdline });
+        let mut live = Live::new(&boot, &born, now);
+        for l in &self.levels {
+            let decl = LevelDecl { order: l.order, name: &l.name, barriers: l.barriers, everywhere: l.everywhere };
+            if live.membership.register(&decl, &mut trace).is_err() {
+                return Some(HaltReason::Impossible { what: "a checked level could not be registered" });
+            }
+        }
+        self.stage = Stage::Live(live);
+        None
+    }
+
+    fn halt(&mut self, now: Instant, reason: HaltReason, ports: &mut Ports<'_>) {
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        let text = format_cut::<192>(format_args!("{reason}"));
+        if reason.is_wanted() {
+            trace.event(Event::Halt { reason: &text });
+        } else {
+            trace.event(Event::Panic { reason: &text });
+        }
+        self.stage = Stage::Halted(reason);
+        self.output = Some(Output::Halt(reason));
+    }
+
+    /// Ends this node for a reason that its outside found: no disk, a driver that failed for good.
+    pub fn end(&mut self, now: Instant, reason: HaltReason, ports: &mut Ports<'_>) {
+        if !matches!(self.stage, Stage::Halted(_)) {
+            self.halt(now, reason, ports);
+        }
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.output.take() {
+            return Some(output);
+        }
+        match &mut self.stage {
+            Stage::Live(live) => live.poll_disk().map(|(tag, op)| Output::Disk { tag, op }),
+            Stage::Birth(birth) => match birth.poll(self.last)? {
+                BirthOutput::Disk(tag, op) => Some(Output::Disk { tag, op }),
+                // A halt without an input: the next tick reports it, because events need their ports.
+                BirthOutput::Halt(reason) => {
+                    self.stage = Stage::Halted(reason);
+                    Some(Output::Halt(reason))
+                }
+                BirthOutput::Born => None,
+            },
+            Stage::Halted(_) => None,
+        }
+    }
+
+    /// When [`Input::Tick`] is due; `Instant::FAR` if only an input can go on.
+    pub fn poll_timeout(&self) -> Instant {
+        match &self.stage {
+            Stage::Birth(birth) => birth.poll_timeout(),
+            Stage::Live(live) => live.poll_timeout(),
+            Stage::Halted(_) => Instant::FAR,
+        }
+    }
+
+    /// This node's id, once the configuration was read: the interconnect's stack needs it.
+    pub fn id(&self) -> Option<NodeId> {
+        match &self.stage {
+            Stage::Birth(birth) => birth.me(),
+            Stage::Live(live) => Some(live.me),
+            Stage::Halted(_) => None,
+        }
+    }
+
+    /// This life, once its identity is written.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.clock.incarnation
+    }
+
+    /// Why it halted, if it has.
+    pub fn halted(&self) -> Option<HaltReason> {
+        match self.stage {
+            Stage::Halted(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The membership manager, once the node lives.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.live().map(|l| &l.membership)
+    }
+
+    pub(crate) fn live(&self) -> Option<&Live> {
+        match &self.stage {
+            Stage::Live(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn birth_waits_for(&self) -> Option<&'static str> {
+        match &self.stage {
+            Stage::Birth(birth) => Some(birth.waits_for()),
+            _ => None,
+        }
+    }
+
+    /// Whether this node may write to the shared disk now: its lease stands. Every layer asks before it submits.
+    pub fn may_write(&self, now: Instant) -> bool {
+        self.live().is_some_and(|l| !l.lock.frozen(now) && now < l.lock.lease_until())
+    }
+
+    /// Asks for a graceful leave (EP p. 6).
+    pub fn leave(&mut self, now: Instant, ports: &mut Ports<'_>) {
+        match &mut self.stage {
+            Stage::Live(live) => {
+                live.membership.leave(now);
+                self.handle(now, Input::Tick, ports);
+            }
+            Stage::Birth(_) => self.halt(now, HaltReason::Left, ports),
+            Stage::Halted(_) => {}
+        }
+    }
+
+    /// A level that has a notification to take, if there is one.
+    pub fn poll_level(&self) -> Option<LevelOrder> {
+        let live = self.live()?;
+        self.levels.iter().map(|l| l.order).find(|order| live.membership.has_notification(*order))
+    }
+
+    /// A level's thread of control takes its notification (EP p. 5: it blocks until there is one).
+    pub fn take_notification(&mut self, level: LevelOrder) -> Option<Notification> {
+        match &mut self.stage {
+            Stage::Live(live) => live.membership.take_notification(level),
+            _ => None,
+        }
+    }
+
+    /// A level acknowledges a change. False if that was overtaken meanwhile.
+    pub fn acknowledge(&mut self, now: Instant, level: LevelOrder, change: &Change, ports: &mut Ports<'_>) -> bool {
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        let taken = match &mut self.stage {
+            Stage::Live(live) => live.acknowledge(now, level, change, ports.post, &mut trace),
+            _ => false,
+        };
+        self.handle(now, Input::Tick, ports);
+        taken
+    }
+}

@@ -1,0 +1,78 @@
+//! What a cluster is made from.
+
+use std::path::PathBuf;
+
+use crate::accel::Accel;
+use crate::identity;
+use quorate_switch::Mac;
+
+/// The model of the interconnect's NIC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Nic {
+    /// virtio-net.
+    #[default]
+    Virtio,
+    /// Intel 82540EM.
+    E1000,
+}
+
+/// One machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MachineOptions {
+    /// The node that it stands for in the trace, and its port on the switch's groups.
+    pub node: u8,
+    /// The raw image of its SCSI disk; `None`: it has none.
+    pub disk: Option<PathBuf>,
+    /// SMBIOS UUID.
+    pub uuid: [u8; 16],
+    /// NIC address.
+    pub mac: Mac,
+}
+
+impl MachineOptions {
+    /// The machine of node `n` with the identity that [`identity`] gives it.
+    pub fn new(n: u8, disk: Option<PathBuf>) -> Self {
+        Self { node: n, disk, uuid: identity::uuid(n), mac: identity::mac(n) }
+    }
+}
+
+/// A cluster's machines and surroundings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterOptions {
+    /// The machines, in order; usually machine `n` is node `n`.
+    pub machines: Vec<MachineOptions>,
+    /// Seed of the switch's faults.
+    pub seed: u64,
+    /// How the processors are made.
+    pub accel: Accel,
+    /// The NICs' model.
+    pub nic: Nic,
+    /// Whether the disks' requests go through the harness, so that they can be stalled, delayed, failed and torn. Costs
+    /// some 50 µs a request; `disk_cut` with `gone` works without.
+    pub disk_faults: bool,
+    /// Where logs, consoles, QEMU's messages and a capture of all frames are kept; `None`: nowhere.
+    pub keep_logs: Option<PathBuf>,
+    /// Memory of each machine, MiB.
+    pub memory_mib: u32,
+    /// Further arguments for every QEMU.
+    pub extra_arguments: Vec<String>,
+}
+
+/// Enough for the node image and for SeaBIOS.
+const MEMORY_MIB: u32 = 64;
+
+impl ClusterOptions {
+    /// `nodes` machines that share the disk image `disk`.
+    pub fn new(nodes: u8, disk: PathBuf) -> Self {
+        Self {
+            machines: (0..nodes).map(|n| MachineOptions::new(n, Some(disk.clone()))).collect(),
+            seed: 0,
+            accel: Accel::Tcg,
+            nic: Nic::default(),
+            disk_faults: false,
+            keep_logs: None,
+            memory_mib: MEMORY_MIB,
+            extra_arguments: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Plays a scenario: steps in order, waits driven by events, the first thing that does not hold ends it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_base::{NodeId, NodeSet};
+use quorate_trace::Line;
+use serde_json::json;
+
+use crate::backend::{Backend, Trouble};
+use crate::belief::Beliefs;
+use crate::judge::{Moment, Verdict, judge, show};
+use crate::model::{Action, Condition, MachineVerb, Scenario, Step, StepKind};
+use crate::nodes::{Cast, NodeExpr};
+use crate::source::{Problem, Problems, Span, render};
+
+/// What did not hold, or did not work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The step's number.
+    pub index: u32,
+    /// The step in the text.
+    pub span: Span,
+    /// The step, in one line.
+    pub what: String,
+    /// Failed, broken or interrupted, and why.
+    pub trouble: Trouble,
+    /// For the person at 3 a.m.: what is missing, each node's last events, each node's own status.
+    pub details: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// How many steps were done, repeated ones counted each time.
+    pub steps: u32,
+    /// How many conditions held.
+    pub held: u32,
+    /// What ended it, if not its last step.
+    pub failure: Option<Failure>,
+}
+
+impl Outcome {
+    /// Every expectation held.
+    pub fn ok(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
+impl Failure {
+    /// With its place in the scenario file, then the details.
+    pub fn render(&self, scenario: &Scenario, colour: bool) -> String {
+        let problem = Problem {
+            message: self.trouble.to_string(),
+            span: self.span.clone(),
+            label: "this step".to_owned(),
+            help: None,
+        };
+        let mut text = render(&scenario.source, &problem, colour);
+        for line in &self.details {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Checks that a world can do every action of a scenario, before anything is started.
+///
+/// # Errors
+/// Each step that it cannot do, with its place.
+pub fn check(scenario: &Scenario, world: &dyn Backend) -> Result<(), Problems> {
+    let mut list = Vec::new();
+    refused(&scenario.steps, world, &mut list);
+    if list.is_empty() { Ok(()) } else { Err(Problems { source: scenario.source.clone(), list }) }
+}
+
+fn refused(steps: &[Step], world: &dyn Backend, list: &mut Vec<Problem>) {
+    for step in steps {
+        let StepKind::Do(action) = &step.kind else { continue };
+        if let Some(why) = world.refuses(action) {
+            let message = format!("`{}` cannot be done here: {why}", action.verb());
+            list.push(Problem { message, span: step.span.clone(), label: "this step".to_owned(), help: None });
+        }
+        if let Action::Repeat { steps, .. } = action {
+            refused(steps, world, list);
+        }
+    }
+}
+
+/// Plays a scenario in a world and writes its `step`, `assert` and `end` lines. Call [`check`] first.
+pub fn run(scenario: &Scenario, world: &mut dyn Backend) -> Outcome {
+    let mut engine = Engine {
+        world,
+        configured: NodeSet::first(scenario.nodes),
+        beliefs: Beliefs::default(),
+        lines: Vec::new(),
+        last_do: 0,
+        stopped: NodeSet::EMPTY,
+        saved: BTreeMap::new(),
+        snapshots: BTreeMap::new(),
+        missing: Vec::new(),
+        concerned: NodeSet::EMPTY,
+        steps: 0,
+        held: 0,
+    };
+    let failure = engine.all(&scenario.steps).err().map(|(step, trouble)| engine.report(step, trouble));
+    engine.world.say("end", json!({ "ok": failure.is_none() }));
+    Outcome { steps: engine.steps, held: engine.held, failure }
+}
+
+struct Engine<'w> {
+    world: &'w mut dyn Backend,
+    configured: NodeSet,
+    beliefs: Beliefs,
+    lines: Vec<Arc<Line>>,
+    last_do: usize,
+    /// Stopped from outside: paused or frozen.
+    stopped: NodeSet,
+    saved: BTreeMap<String, NodeSet>,
+    snapshots: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Of the condition that did not hold.
+    missing: Vec<String>,
+    /// The nodes that a failure is about.
+    concerned: NodeSet,
+    steps: u32,
+    held: u32,
+}
+
+type Failed<'s> = (&'s Step, Trouble);
+
+impl Engine<'_> {
+    fn all<'s>(&mut self, steps: &'s [Step]) -> Result<(), Failed<'s>> {
+        for step in steps {
+            if let StepKind::Do(Action::Repeat { times, steps }) = &step.kind {
+                for _ in 0..*times {
+                    self.all(steps)?;
+                }
+                continue;
+            }
+            self.steps += 1;
+            self.one(step).map_err(|trouble| (step, trouble))?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, step: &Step) -> Result<(), Trouble> {
+        self.refresh();
+        self.concerned = NodeSet::EMPTY;
+        let (nodes, outcome) = match &step.kind {
+            StepKind::Do(action) => self.act(step, action)?,
+            StepKind::Wait { condition, within_ms } => {
+                let outcome = self.wait(condition, *within_ms);
+                self.assert(step, outcome)?
+            }
+            StepKind::Expect(condition) => {
+                let outcome = self.judge(condition);
+                self.assert(step, outcome)?
+            }
+        };
+        if let Some(name) = &step.save
+            && !nodes.is_empty()
+        {
+            self.saved.insert(name.clone(), nodes);
+        }
+        outcome
+    }
+
+    /// Takes in the lines that came meanwhile.
+    fn refresh(&mut self) {
+        for line in self.world.lines(self.lines.len()) {
+            self.beliefs.take(&line);
+            self.lines.push(line);
+        }
+    }
+
+    fn cast(&self) -> Cast {
+        let started: NodeSet = self.configured.iter().filter(|n| self.world.runs(*n)).collect();
+        let ended: NodeSet = started.iter().filter(|n| self.beliefs.life(*n).end.is_some()).collect();
+        let live = started.minus(self.stopped).minus(ended);
+        let master = self.beliefs.master(live);
+        Cast { configured: self.configured, started, live, master, saved: self.saved.clone() }
+    }
+
+    fn resolve(&self, expr: &NodeExpr) -> Result<NodeSet, Trouble> {
+        self.cast().resolve(expr).map_err(Trouble::Failed)
+    }
+
+    fn judge(&mut self, condition: &Condition) -> Result<Verdict, Trouble> {
+        self.refresh();
+        let cast = self.cast();
+        let moment = Moment {
+            beliefs: &self.beliefs,
+            cast: &cast,
+            lines: &self.lines,
+            last_do: self.last_do,
+            snapshots: &self.snapshots,
+        };
+        judge(condition, &moment, self.world)
+    }
+
+    /// Until it holds or the time is over; `no_event` must hold all the time.
+    fn wait(&mut self, condition: &Condition, within_ms: u64) -> Result<Verdict, Trouble> {
+        let until_us = self.world.now_us().saturating_add(within_ms * 1000);
+        let throughout = matches!(condition, Condition::NoEvent(_));
+        loop {
+            // The clock is read first: what happened up to the deadline counts.
+            let late = self.world.now_us() >= until_us;
+            let verdict = self.judge(condition)?;
+            if late || verdict.holds() != throughout {
+                return Ok(verdict);
+            }
+            self.world.wait(self.lines.len(), until_us)?;
+        }
+    }
+
+    fn assert(
+        &mut self,
+        step: &Step,
+        outcome: Result<Verdict, Trouble>,
+    ) -> Result<(NodeSet, Result<(), Trouble>), Trouble> {
+        let verdict = match outcome {
+            Ok(verdict) => verdict,
+            Err(trouble) => {
+                self.world.say("assert", json!({ "index": step.index, "what": step.what, "ok": false }));
+                return Err(trouble);
+            }
+        };
+        let ok = verdict.holds();
+        self.world.say("assert", json!({ "index": step.index, "what": step.what, "ok": ok }));
+        self.concerned = verdict.nodes;
+        if ok {
+            self.held += 1;
+            return Ok((saved_nodes(step, verdict.nodes, self), Ok(())));
+        }
+        let message = match &step.kind {
+            StepKind::Wait { within_ms, condition: Condition::NoEvent(_) } => {
+                format!("did not hold for {within_ms} ms: {}", step.what)
+            }
+            StepKind::Wait { within_ms, .. } => format!("did not come about within {within_ms} ms: {}", step.what),
+            _ => format!("does not hold: {}", step.what),
+        };
+        self.missing = verdict.missing;
+        Err(Trouble::Failed(message))
+    }
+
+    fn act(&mut self, step: &Step, action: &Action) -> Result<(NodeSet, Result<(), Trouble>), Trouble> {
+        let nodes = match action {
+            Action::Start { node, .. }
+            | Action::Machine { node, .. }
+            | Action::Command { node, .. }
+            | Action::Disk { node, .. }
+            | Action::DiskHeal { node } => self.resolve(node)?,
+            Action::Link { from, .. } => self.resolve(from)?,
+            Action::Image { node: Some(node), .. } => self.resolve(node)?,
+            _ => NodeSet::EMPTY,
+        };
+        self.last_do = self.lines.len();
+        let ids: Vec<u8> = nodes.iter().map(NodeId::get).collect();
+        self.world.say("step", json!({ "index": step.index, "do": action.verb(), "nodes": ids, "what": step.what }));
+        self.concerned = nodes;
+        Ok((nodes, self.perform(step, action, nodes)))
+    }
+
+    fn perform(&mut self, step: &Step, action: &Action, nodes: NodeSet) -> Result<(), Trouble> {
+        match action {
+            Action::Start { options, .. } => nodes.iter().try_for_each(|n| self.start(n, options)),
+            Action::Machine { verb, .. } => nodes.iter().try_for_each(|n| self.machine(*verb, n)),
+            Action::Command { text, reply, .. } => nodes.iter().try_for_each(|n| {
+                let got = self.world.command(n, text)?;
+                match reply {
+                    Some(want) if !want.is_match(&got) => {
+                        Err(Trouble::Failed(format!("node {n} replied to `{text}` not /{want}/ but: {}", got.trim())))
+                    }
+                    _ => Ok(()),
+                }
+            }),
+            Action::Link { fault, to, oneway, .. } => {
+                let to = self.resolve(to)?;
+                self.world.link(*fault, nodes, to, *oneway)
+            }
+            Action::Heal { from: NodeExpr::All, to: NodeExpr::All } => self.world.heal(None),
+            Action::Heal { from, to } => {
+                let between = (self.resolve(from)?, self.resolve(to)?);
+                self.world.heal(Some(between))
+            }
+            Action::Disk { fault, .. } => nodes.iter().try_for_each(|n| self.world.disk(Some(*fault), n)),
+            Action::DiskHeal { .. } => nodes.iter().try_for_each(|n| self.world.disk(None, n)),
+            Action::Inject(inject) => self.world.inject(inject),
+            Action::Snapshot => {
+                let regions = self.world.regions()?;
+                self.snapshots.insert(step.save.clone().unwrap_or_default(), regions);
+                Ok(())
+            }
+            Action::Sleep { ms } => {
+                let until_us = self.world.now_us().saturating_add(ms * 1000);
+                while self.world.now_us() < until_us {
+                    self.world.wait(usize::MAX, until_us)?;
+                }
+                Ok(())
+            }
+            Action::Image { edit, node } => match node {
+                Some(_) => nodes.iter().try_for_each(|n| self.world.edit(*edit, Some(n))),
+                None => self.world.edit(*edit, None),
+            },
+            // Its steps are done by `all`.
+            Action::Repeat { .. } => Ok(()),
+        }
+    }
+
+    fn start(&mut self, node: NodeId, options: &crate::model::StartOptions) -> Result<(), Trouble> {
+        if self.world.runs(node) {
+            self.refresh();
+            if self.beliefs.life(node).end.is_none() {
+                return Err(Trouble::Failed(format!("node {node} runs already")));
+            }
+            self.world.machine(MachineVerb::Kill, node)?;
+        }
+        // Lines of the old life that were still under way are not the new one's.
+        self.refresh();
+        self.beliefs.begin(node);
+        self.stopped.remove(node);
+        self.world.start(node, options)
+    }
+
+    fn machine(&mut self, verb: MachineVerb, node: NodeId) -> Result<(), Trouble> {
+        if !self.world.runs(node) {
+            return match verb {
+                // Dead is dead.
+                MachineVerb::Kill => Ok(()),
+                _ => Err(Trouble::Failed(format!("`{}`: node {node} does not run", verb.name()))),
+            };
+        }
+        if verb == MachineVerb::Reset {
+            self.refresh();
+            self.beliefs.begin(node);
+        }
+        self.world.machine(verb, node)?;
+        match verb {
+            MachineVerb::Pause | MachineVerb::Freeze => drop(self.stopped.insert(node)),
+            MachineVerb::Resume | MachineVerb::Thaw | MachineVerb::Kill | MachineVerb::Reset => {
+                self.stopped.remove(node);
+            }
+            MachineVerb::Leave => {}
+        }
+        Ok(())
+    }
+
+    /// What the person at 3 a.m. needs.
+    fn report(&mut self, step: &Step, trouble: Trouble) -> Failure {
+        self.refresh();
+        let mut details: Vec<String> = self.missing.iter().map(|m| format!("  missing: {m}")).collect();
+        let cast = self.cast();
+        let concerned = if self.concerned.is_empty() { cast.started } else { self.concerned.or(cast.live) };
+        let interrupted = trouble == Trouble::Interrupted;
+        for node in concerned {
+            details.push(self.describe(node, &cast));
+            let recent: Vec<String> =
+                self.beliefs.life(node).recent.iter().map(|l| format!("      {}", show(l))).collect();
+            details.extend(recent);
+            if cast.live.contains(node) && !interrupted {
+                details.push(match self.world.command(node, "status") {
+                    Ok(text) => format!("    its own status:\n{}", indent(&text)),
+                    Err(why) => format!("    its console says nothing: {why}"),
+                });
+            }
+        }
+        Failure { index: step.index, span: step.span.clone(), what: step.what.clone(), trouble, details }
+    }
+
+    fn describe(&self, node: NodeId, cast: &Cast) -> String {
+        let life = self.beliefs.life(node);
+        let inc = life.inc.map_or_else(|| "unknown".to_owned(), |i| i.to_string());
+        let machine = match &life.end {
+            Some(end) if end.panic => format!("panicked: {}", end.reason),
+            Some(end) => format!("halted: {}", end.reason),
+            None if !cast.started.contains(node) => "does not run".to_owned(),
+            None if self.stopped.contains(node) => "stopped from outside".to_owned(),
+            None => "runs".to_owned(),
+        };
+        let view = match &life.view {
+            Some(v) => {
+                let states: Vec<String> = v.nodes.iter().map(|(n, (s, i))| format!("{n} {s} (inc {i})")).collect();
+                format!("view {} of ballot {}: {}", v.number, v.ballot, states.join(", "))
+            }
+            None => "no view yet".to_owned(),
+        };
+        format!("  node {node}, incarnation {inc}, {machine}; {view}; its last events:")
+    }
+}
+
+/// What `save` keeps of a condition: its subjects; of an event its node.
+fn saved_nodes(step: &Step, hit: NodeSet, engine: &Engine<'_>) -> NodeSet {
+    let (StepKind::Wait { condition, .. } | StepKind::Expect(condition)) = &step.kind else { return hit };
+    match condition {
+        Condition::State { subject, .. } => engine.cast().resolve(subject).unwrap_or(hit),
+        _ => hit,
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.trim_end().lines().map(|l| format!("      {}", l.trim_end())).collect::<Vec<_>>().join("\n")
+}
