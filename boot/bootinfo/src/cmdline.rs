@@ -1,6 +1,6 @@
 //! The kernel command line: `key=value` words separated by blanks.
 //!
-//! A word is a key of lower-case letters, digits and hyphens, an equals sign and a value that is not empty. Anything else is refused by name, so
+//! A word is a key of lower-case letters, digits, hyphens and underscores, an equals sign and a value that is not empty. Anything else is refused by name, so
 //! that a typing error in a cluster's start script never starts a node under wrong settings.
 
 use core::fmt;
@@ -12,7 +12,10 @@ pub const CMDLINE_BYTES_MAX: usize = 1024;
 /// Longest part of an offending word that an error repeats, in bytes.
 const WORD_SHOWN_BYTES_MAX: usize = 64;
 
-/// A command line all of whose words have the form `key=value`, with no key twice.
+/// Keys that make a list: each word adds to it.
+pub const REPEATABLE: [&str; 1] = ["level"];
+
+/// A command line all of whose words have the form `key=value`, with no key twice but those of [`REPEATABLE`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandLine {
     text: String<CMDLINE_BYTES_MAX>,
@@ -21,7 +24,7 @@ pub struct CommandLine {
 /// One word of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word<'a> {
-    /// What is set: lower-case letters, digits and hyphens.
+    /// What is set: lower-case letters, digits, hyphens and underscores.
     pub key: &'a str,
     /// To what: not empty, free of blanks.
     pub value: &'a str,
@@ -57,7 +60,7 @@ impl CommandLine {
         for (position, word) in text.split_whitespace().enumerate() {
             let key = split(word).ok_or_else(|| CommandLineError::NotKeyValue(shown(word)))?.key;
             let before = text.split_whitespace().take(position).filter_map(split);
-            if before.into_iter().any(|earlier| earlier.key == key) {
+            if !REPEATABLE.contains(&key) && before.into_iter().any(|earlier| earlier.key == key) {
                 return Err(CommandLineError::Twice(shown(word)));
             }
         }
@@ -118,7 +121,8 @@ impl<'a> Iterator for Words<'a> {
 
 fn split(word: &str) -> Option<Word<'_>> {
     let (key, value) = word.split_once('=')?;
-    let key_is_good = key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let key_is_good =
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
     (!key.is_empty() && key_is_good && !value.is_empty()).then_some(Word { key, value })
 }
 
@@ -189,13 +193,14 @@ mod tests {
 
     #[test]
     fn bad_words_are_named() {
-        for bad in ["node", "=3", "node=", "Node=3", "no_de=3"] {
+        for bad in ["node", "=3", "node=", "Node=3", "no.de=3"] {
             let text = std::format!("a=1 {bad}");
             let error = CommandLine::parse(text.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(bad), "{error}");
         }
         let error = CommandLine::parse(b"node=1 node=2").unwrap_err();
         assert!(matches!(&error, CommandLineError::Twice(word) if word == "node=2"));
+        assert_eq!(line("level=1 level=2").words().count(), 2, "levels make a list");
         assert!(line("node=1 foo=2").only(&["node"]).unwrap_err().to_string().contains("foo=2"));
         assert_eq!(line("node=1").only(&["node", "x"]), Ok(()));
     }

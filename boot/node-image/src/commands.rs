@@ -1,5 +1,6 @@
-//! The operator's commands, typed at the console.
+//! The operator's commands, typed at the console. Those about the cluster go to the node's task.
 
+use crate::cluster;
 use crate::console::{self, LINE_BYTES_MAX, Line, Reader, TooLong};
 
 /// Reads and runs commands for ever.
@@ -14,10 +15,16 @@ pub async fn commands() {
     }
 }
 
-/// Runs one command.
+/// Runs one command. Every answer ends with a line `ok` or is one line that says what was wrong.
 fn run(line: &Line) {
-    match line.as_str() {
-        "help" => console::print(format_args!("help    this list\n")),
-        unknown => console::print(format_args!("unknown command '{unknown}'; try 'help'\n")),
+    if line.as_str() == "help" {
+        console::print(format_args!(
+            "status  who is in, who is master, what is being waited for\n\
+             leave   leave the cluster gracefully, then halt\n\
+             help    this list\n\
+             ok\n"
+        ));
+    } else if !cluster::ask(line) {
+        console::print(format_args!("too many commands wait; try again\n"));
     }
 }

@@ -5,19 +5,26 @@
 #![no_std]
 #![no_main]
 
+mod cluster;
 mod commands;
 mod console;
+mod devices;
 mod end;
 mod event;
 mod executor;
+mod link;
 mod log;
 mod ports;
+mod shared_disk;
 mod timers;
+mod trace;
 
 use embassy_executor::Spawner;
 use quorate_arch_x86_64::bootinfo::{BootInfo, CommandLine};
 use quorate_arch_x86_64::{Machine, fault, kernel_main};
+use quorate_interconnect::stack::StackStorage;
 use spin::Once;
+use static_cell::StaticCell;
 
 kernel_main!(main);
 
@@ -34,7 +41,7 @@ pub struct Boot {
 static BOOT: Once<Boot> = Once::new();
 
 /// Keys the command line may have. Anything else is a mistake of whoever starts the node.
-const KEYS: [&str; 1] = ["node"];
+const KEYS: [&str; 3] = ["node", "level", "trace_writes"];
 
 /// Called by the entry code with interrupts off. Whatever is wrong here is said on the console before the halt.
 fn main(info: BootInfo) -> ! {
@@ -72,8 +79,19 @@ fn start(spawner: Spawner, boot: &'static Boot) {
     if let Err(error) = console::open_input(&boot.machine.platform) {
         defmt::warn!("no console input: {}", error);
     }
+    link::give_storage(storage());
+    match cluster::run(boot.command_line.clone()) {
+        Ok(task) => spawner.spawn(task),
+        Err(_) => end::refuse(format_args!("no room for the node's task")),
+    }
     match commands::commands() {
         Ok(task) => spawner.spawn(task),
         Err(_) => end::refuse(format_args!("no room for the console task")),
     }
+}
+
+/// The memory of the interconnect's stack.
+fn storage() -> &'static mut StackStorage<'static> {
+    static STORAGE: StaticCell<StackStorage<'static>> = StaticCell::new();
+    STORAGE.init_with(StackStorage::new)
 }

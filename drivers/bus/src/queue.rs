@@ -4,8 +4,10 @@
 //! those the device reads, then those it writes. While a request is outstanding its slot is not
 //! accessible; it comes back through [`Queue::pop`] and only there.
 //!
-//! The device is not trusted: a token that is not outstanding, or a length beyond what was offered,
-//! breaks the queue for good ([`QueueError::Broken`]) instead of the kernel. (VirtIO 1.2 § 2.7)
+//! The device is not trusted: a token that is not outstanding breaks the queue for good
+//! ([`QueueError::Broken`]) instead of the kernel; a length beyond what was offered is clamped and
+//! marked. It cannot be an error as such: QEMU's SCSI host counts the bytes of a write among those it
+//! wrote. (VirtIO 1.2 § 2.7)
 
 use crate::dma::{BusHal, Region};
 use crate::interrupts;
@@ -47,13 +49,6 @@ pub enum QueueError {
 pub enum Violation {
     /// It returned a token that is not outstanding.
     UnknownToken(u16),
-    /// It claims to have written more bytes than the request offered.
-    Overlong {
-        /// Bytes claimed.
-        claimed: u32,
-        /// Bytes offered.
-        offered: u32,
-    },
 }
 
 /// A request that came back.
@@ -63,6 +58,8 @@ pub struct Used {
     pub slot: usize,
     /// Bytes the device says it wrote, at most what was offered. The bytes themselves are unchecked.
     pub written: u32,
+    /// It said more than was offered.
+    pub overlong: bool,
 }
 
 type Segments = Vec<(usize, usize), SEGMENTS_MAX>;
@@ -244,14 +241,10 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
         let outputs = slices.outputs.get_mut(..flight.writable.len()).ok_or(unknown)?;
         // SAFETY: the same ranges of the same slot as were given to `add` for this token.
         let claimed = unsafe { self.ring.pop_used(token, inputs, outputs) }.map_err(|_| unknown)?;
-        if claimed > offered {
-            // The slot stays out of reach: a device that counts so badly may still be writing.
-            return Err(Violation::Overlong { claimed, offered });
-        }
         if let Some(flight) = self.flights.get_mut(slot) {
             *flight = None;
         }
-        Ok(Used { slot, written: claimed })
+        Ok(Used { slot, written: claimed.min(offered), overlong: claimed > offered })
     }
 
     fn segments(&self, ranges: &[Range<usize>]) -> Result<Segments, QueueError> {
@@ -331,7 +324,7 @@ mod tests {
         assert_eq!(chain.writable_bytes(), 8);
         device.complete(0, chain, b"pong");
         assert!(queue.has_used());
-        assert_eq!(queue.pop(), Some(Ok(Used { slot: 1, written: 4 })));
+        assert_eq!(queue.pop(), Some(Ok(Used { slot: 1, written: 4, overlong: false })));
         assert_eq!(&queue.slot(1).unwrap()[64..68], b"pong");
         assert_eq!(queue.pop(), None);
     }
@@ -348,7 +341,7 @@ mod tests {
             device.complete(0, chain, &[slot as u8]);
         }
         for slot in [3usize, 2, 1, 0] {
-            assert_eq!(queue.pop(), Some(Ok(Used { slot, written: 1 })));
+            assert_eq!(queue.pop(), Some(Ok(Used { slot, written: 1, overlong: false })));
             assert_eq!(queue.slot(slot).unwrap()[8], slot as u8);
         }
     }
@@ -405,13 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn an_overlong_length_is_a_violation() {
+    fn an_overlong_length_is_clamped_and_marked() {
         let (device, mut port, mut queue) = pair();
         queue.submit(&mut port, 0, &[0..1], &[8..16], || true).unwrap();
         let chain = device.take(0).unwrap();
         device.push_used(0, u32::from(chain.head), 9);
-        assert_eq!(queue.pop(), Some(Err(Violation::Overlong { claimed: 9, offered: 8 })));
-        assert!(queue.is_broken());
+        let used = Used { slot: 0, written: 8, overlong: true };
+        assert_eq!(queue.pop(), Some(Ok(used)));
     }
 
     #[test]
@@ -422,7 +415,7 @@ mod tests {
             queue.submit(&mut port, slot, &[0..1], &[8..16], || true).unwrap();
             let chain = device.take(0).unwrap();
             device.complete(0, chain, &[1]);
-            assert_eq!(queue.pop(), Some(Ok(Used { slot, written: 1 })));
+            assert_eq!(queue.pop(), Some(Ok(Used { slot, written: 1, overlong: false })));
         }
         assert_eq!(device.notified(0), 70_000);
     }

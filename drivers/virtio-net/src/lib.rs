@@ -190,7 +190,7 @@ impl<T: Transport> VirtioNet<T> {
                 }
             };
             let len = (used.written as usize).saturating_sub(HEADER_BYTES);
-            let good = (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&len);
+            let good = !used.overlong && (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&len);
             let source = self.receive.slot(used.slot);
             let source = source.and_then(|slot| slot.get(HEADER_BYTES..HEADER_BYTES + len));
             if let (true, Some(source), Some(frame)) = (good, source, self.frame.get_mut(..len)) {
@@ -370,7 +370,10 @@ mod tests {
         let chain = device.take(0).unwrap();
         device.push_used(0, u32::from(chain.head), 60_000);
         assert!(adapter.receive(Instant::ZERO).is_none());
-        assert!(matches!(adapter.violation(), Some(Violation::Overlong { .. })));
+        assert_eq!(adapter.counters().bad_length, 3);
+        device.push_used(0, 60_000, 20);
+        assert!(adapter.receive(Instant::ZERO).is_none());
+        assert_eq!(adapter.violation(), Some(Violation::UnknownToken(60_000)));
     }
 
     #[test]

@@ -44,7 +44,7 @@ const SEND_BYTES: usize = 40 * 1024;
 /// When the device took nothing, it is asked again after so many µs, if its interrupt does not come before.
 const RETRY_US: u64 = 1000;
 
-/// The memory of a [`Stack`], about 90 KiB. Meant for a `static` or another place that outlives the stack.
+/// The memory of a [`Stack`], about 78 KiB. Meant for a `static` or another place that outlives the stack.
 #[derive(Debug)]
 pub struct StackStorage<'a> {
     sockets: [SocketStorage<'a>; 1],

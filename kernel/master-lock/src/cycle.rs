@@ -330,6 +330,8 @@ impl MasterLock {
             self.judge_exclusion(now);
             if !self.ended {
                 self.renew(now, trace);
+            }
+            if !self.ended {
                 self.on_look(now, trace);
             }
         } else {

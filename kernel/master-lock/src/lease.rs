@@ -12,13 +12,13 @@
 //! A node that is in no view has no lease and needs none. While it forms the cluster, its ballot writes are bounded in
 //! the same way, as long as the highest accepted view does not exclude it (`writes_until`).
 
-use quorate_base::{DiskError, Event, Instant, Trace};
+use quorate_base::{DiskError, Event, HaltReason, Instant, Trace};
 
 use crate::api::LockEvent;
 use crate::lock::MasterLock;
 
 /// The lease of this node.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Lease {
     /// Its end.
     pub until: Instant,
@@ -28,11 +28,23 @@ pub(crate) struct Lease {
     pub had: bool,
     /// It ran out, and that was noticed.
     pub frozen: bool,
+    /// The highest accepted view excludes this node since; [`Instant::FAR`]: it does not.
+    pub excluded_since: Instant,
     /// What went wrong last; for the trace.
     trouble: Option<DiskError>,
 }
 
 impl Lease {
+    /// Before the first beat.
+    pub(crate) const NONE: Self = Self {
+        until: Instant::ZERO,
+        writes_until: Instant::ZERO,
+        had: false,
+        frozen: false,
+        excluded_since: Instant::FAR,
+        trouble: None,
+    };
+
     pub(crate) fn trouble(&mut self, error: DiskError) {
         self.trouble = Some(error);
     }
@@ -41,6 +53,10 @@ impl Lease {
 impl MasterLock {
     /// After a complete scan.
     pub(crate) fn renew(&mut self, now: Instant, trace: &mut Trace<'_>) {
+        self.notice_accepted_exclusion(now);
+        if self.ended {
+            return;
+        }
         let Some(issued) = self.heartbeat_issued else { return };
         let end = issued.plus_ms(self.timing.lease);
         let view = &self.look.best.view;
@@ -63,6 +79,22 @@ impl MasterLock {
             if self.lease.frozen {
                 self.thaw("in no view", trace);
             }
+        }
+    }
+
+    // Its exclusion is accepted, but whoever accepted it died before the commit. The next takeover can only commit it; but
+    // nobody may take over: this node is frozen, and it counts as a live joined node, so that joining ones keep off. So it
+    // ends by itself when that lasts. (An addition to DESIGN 4; found by a seed: without it such a cluster stood still
+    // for ever.)
+    fn notice_accepted_exclusion(&mut self, now: Instant) {
+        if !self.look.best.view.excludes(self.me, self.incarnation) {
+            self.lease.excluded_since = Instant::FAR;
+            return;
+        }
+        self.lease.excluded_since = self.lease.excluded_since.min(now);
+        let limit_us = u64::from(self.timing.dead) * 1000;
+        if self.lease.frozen && now.since_us(self.lease.excluded_since) >= limit_us {
+            self.end(HaltReason::PutOut { view: self.look.best.name(), incarnation: self.incarnation });
         }
     }
 
@@ -110,5 +142,6 @@ impl MasterLock {
         for peer in &mut self.peers {
             peer.restart();
         }
+        self.lease.excluded_since = Instant::FAR;
     }
 }

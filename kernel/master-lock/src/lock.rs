@@ -146,7 +146,7 @@ impl MasterLock {
             releasing: false,
             farewell: Farewell::No,
             proposal: None,
-            lease: Lease::default(),
+            lease: Lease::NONE,
             status: Status::default(),
             committed: ViewName::default(),
             view: View::EMPTY,

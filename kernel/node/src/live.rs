@@ -3,7 +3,7 @@
 
 use quorate_base::capacity::DATAGRAM_MAX;
 use quorate_base::event::Trace;
-use quorate_base::{BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Instant, LevelOrder, NodeId};
+use quorate_base::{BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Instant, LevelOrder, NodeId, Timing};
 use quorate_database::layout;
 use quorate_interconnect::{self as interconnect, Destination, Interconnect, Received};
 use quorate_master_lock::{self as master_lock, LockEvent, MasterLock};
@@ -31,6 +31,7 @@ pub(crate) struct Live {
     pub net: Interconnect,
     pub membership: Membership,
     pub nodes: u8,
+    pub timing: Timing,
     nonce: BootNonce,
     cluster: ClusterId,
     slot: u8,
@@ -63,6 +64,7 @@ impl Live {
             net: Interconnect::new(net, now),
             membership: Membership::new(&membership),
             nodes,
+            timing,
             nonce,
             cluster,
             slot: born.slot,

@@ -250,6 +250,11 @@ impl Node {
         }
     }
 
+    /// The cluster's time-outs, once the node lives.
+    pub fn timing(&self) -> Option<quorate_base::Timing> {
+        self.live().map(|l| l.timing)
+    }
+
     /// This life, once its identity is written.
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.clock.incarnation

@@ -18,6 +18,8 @@
 //! `panic` or `halt` is tolerated and counted ([`Counts::tolerated`]): an acknowledgement that is missing there; a view, a
 //! round or a fence of a master that was killed. `seq` shows every other loss.
 
+#![forbid(unsafe_code)]
+
 mod form;
 mod history;
 mod ledger;

@@ -1,2 +1,45 @@
-//! cluster command
-fn main() {}
+//! `cargo cluster`: the harness's command.
+//!
+//! Exit status: 0 held, 1 an expectation or test failed, 2 could not run; then the last line says why and what to do.
+#![forbid(unsafe_code)]
+
+mod agreement;
+mod arguments;
+mod console;
+mod db;
+mod end;
+mod play;
+mod test;
+mod trace;
+mod up;
+mod view;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use arguments::{Arguments, Verb};
+use end::End;
+
+fn main() -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be done if the terminal is gone.
+            let _ = error.print();
+            let wanted = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if wanted { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(2) };
+        }
+    };
+    if let Err(error) = quorate_launch::interrupt::install() {
+        return End::CannotRun(format!("signals cannot be handled: {error}")).report();
+    }
+    let end = match arguments.verb {
+        Verb::Up(options) => up::up(&options),
+        Verb::Test(options) => test::test(&options),
+        Verb::Run(options) => play::run(&options),
+        Verb::Db(verb) => db::db(&verb),
+        Verb::Check { traces } => trace::check(&traces),
+        Verb::Bench { names, json, short } => trace::bench(&names, json.as_deref(), short),
+    };
+    end.report()
+}

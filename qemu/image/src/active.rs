@@ -83,17 +83,15 @@ fn held_names(node: &NodeRecords) -> impl Iterator<Item = ViewName> {
 
 /// The committed views that a node's ballot slots hold.
 fn views_of(node: &NodeRecords, marks: &[(NodeId, ViewName)], promised_later: Option<Ballot>) -> Vec<Option<Active>> {
-    let newest = node.newest_ballot().map(|(slot, _)| slot);
     let mut found = Vec::new();
-    for (slot, block) in (0u8..).zip(&node.ballots) {
-        let Some(block) = block.good() else { continue };
+    for block in node.ballots.iter().filter_map(|b| b.good()) {
         let accepted = |evidence| Active { ballot: block.accepted, view: block.view.clone(), evidence };
         let name = block.accepted_name();
         if block.accepted != Ballot::NONE {
             // What is accepted for a number under the committing ballot or a higher one is what was committed.
             let mark = marks.iter().find(|(_, m)| m.number == name.number && m.number > 0 && m.ballot <= name.ballot);
             found.push(mark.map(|(by, _)| accepted(Evidence::Mark(*by))));
-            let quiet = newest == Some(slot) && name.number > 0 && promised_later.is_some_and(|p| p <= block.accepted);
+            let quiet = name.number > 0 && promised_later.is_some_and(|p| p <= block.accepted);
             found.push(quiet.then(|| accepted(Evidence::Quiet(node.node))));
         }
         let before = &block.predecessor;

@@ -154,7 +154,7 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
     if let Err(e) = options.timing.check() {
         return bad(e.to_string());
     }
-    if options.bytes < IMAGE_BYTES_MIN || options.bytes % (1 << 20) != 0 {
+    if options.bytes < IMAGE_BYTES_MIN || !options.bytes.is_multiple_of(1 << 20) {
         return bad(format!(
             "an image has a multiple of 1 MiB, at least {IMAGE_BYTES_MIN} bytes, not {}",
             options.bytes
@@ -181,4 +181,4 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
     })
 }
 
-const _: () = assert!(DATABASE_AT % RECORD_PITCH == 0 && (TABLE_BYTES as u64) * 2 < DATABASE_AT);
+const _: () = assert!(DATABASE_AT.is_multiple_of(RECORD_PITCH) && (TABLE_BYTES as u64) * 2 < DATABASE_AT);

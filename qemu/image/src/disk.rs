@@ -175,10 +175,6 @@ impl Image {
     pub fn sync(&self) -> Result<(), ImageError> {
         self.file.sync_all().map_err(ImageError::io(&self.path, "sync"))
     }
-
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
 }
 
 impl TableCopy {

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -174,7 +175,11 @@ fn serve(shared: &Shared, mut stream: UnixStream) -> io::Result<()> {
     let pending = Pending::default();
     let writer = stream.try_clone()?;
     std::thread::scope(|scope| {
-        scope.spawn(|| carry_out(shared, &pending, writer));
+        scope.spawn(|| {
+            carry_out(shared, &pending, &writer);
+            // Whatever ended it: the reading thread is to end as well.
+            let _ = writer.shutdown(Shutdown::Both);
+        });
         let mut stream = io::BufReader::new(stream);
         while let Ok(Some(request)) = nbd::request(&mut stream) {
             pending.lock().0.push_back((Instant::now(), request));
@@ -199,7 +204,7 @@ enum Fate {
     Tear(Request),
 }
 
-fn carry_out(shared: &Shared, pending: &Pending, mut stream: UnixStream) {
+fn carry_out(shared: &Shared, pending: &Pending, mut stream: &UnixStream) {
     while let Some(fate) = next(shared, pending) {
         let answered = match fate {
             Fate::Do(Request { handle, command }) => match perform(shared, &command) {

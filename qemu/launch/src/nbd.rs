@@ -223,7 +223,10 @@ mod tests {
         assert!(greet(&mut stream, 0x1234).expect("a good client"));
         let said = stream.1;
         assert_eq!(&said[..18], b"NBDMAGICIHAVEOPT\x00\x03");
-        assert_eq!(&said[18..38], [&OPTION_REPLY_MAGIC.to_be_bytes()[..], &[0, 0, 0, 8, 0x80, 0, 0, 1, 0, 0, 0, 0]].concat());
+        assert_eq!(
+            &said[18..38],
+            [&OPTION_REPLY_MAGIC.to_be_bytes()[..], &[0, 0, 0, 8, 0x80, 0, 0, 1, 0, 0, 0, 0]].concat()
+        );
         assert_eq!(said[38 + 20..38 + 32], [0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0, 13]);
         assert_eq!(said[said.len() - 12..], [0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0]);
     }
@@ -246,7 +249,14 @@ mod tests {
         let mut out = Vec::new();
         reply(&mut out, 7, Ok(&[1])).expect("memory");
         reply(&mut out, 8, Err(ERROR_IO)).expect("memory");
-        assert_eq!(out, [0x67, 0x44, 0x66, 0x98, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 1].iter().chain(&[0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 8]).copied().collect::<Vec<u8>>());
+        assert_eq!(
+            out,
+            [0x67, 0x44, 0x66, 0x98, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 1]
+                .iter()
+                .chain(&[0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 8])
+                .copied()
+                .collect::<Vec<u8>>()
+        );
     }
 
     proptest! {

@@ -76,7 +76,13 @@ pub trait Backend {
     /// If it cannot.
     fn start(&mut self, node: NodeId, options: &StartOptions) -> Result<(), Trouble>;
 
-    /// Does something to a node's machine that runs.
+    /// Ends the machines of several nodes as nearly at once as can be. One that does not run is no error.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn kill(&mut self, nodes: NodeSet) -> Result<(), Trouble>;
+
+    /// Does something else than a kill to a node's machine that runs.
     ///
     /// # Errors
     /// If it cannot, or the node refuses to leave.
@@ -122,7 +128,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// If the disk cannot be read.
-    fn regions(&mut self) -> Result<BTreeMap<String, u64>, Trouble>;
+    fn regions(&mut self) -> Result<BTreeMap<String, String>, Trouble>;
 
     /// The active membership on the disk.
     ///

@@ -96,12 +96,6 @@ impl Life {
             (_, whole) => whole,
         }
     }
-
-    /// Whether it sees itself joined.
-    pub fn is_joined(&self, own: NodeId) -> bool {
-        let own_view = self.view.as_ref().map(|v| v.of_node(own));
-        matches!((own_view, self.inc), (Some((NodeState::Joined, inc)), Some(mine)) if inc == mine)
-    }
 }
 
 /// What all nodes believe.
@@ -160,9 +154,19 @@ impl Beliefs {
         live.iter().filter_map(|n| self.life(n).holds.map(|b| (b, n))).max().map(|(_, n)| n)
     }
 
-    /// Those of `live` that see themselves joined.
+    /// The newest view that any of `live` has adopted.
+    pub fn newest_view(&self, live: NodeSet) -> Option<&SeenView> {
+        live.iter().filter_map(|n| self.life(n).view.as_ref()).max_by_key(|v| (v.number, v.ballot))
+    }
+
+    /// Those of `live` whose present life is joined in the newest view, whether or not they have adopted it already.
     pub fn joined(&self, live: NodeSet) -> NodeSet {
-        live.iter().filter(|n| self.life(*n).is_joined(*n)).collect()
+        let Some(view) = self.newest_view(live) else { return NodeSet::EMPTY };
+        let is_joined = |n: NodeId| {
+            let (state, inc) = view.of_node(n);
+            state == NodeState::Joined && self.life(n).inc == Some(inc)
+        };
+        live.iter().filter(|n| is_joined(*n)).collect()
     }
 }
 

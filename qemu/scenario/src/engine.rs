@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::backend::{Backend, Trouble};
 use crate::belief::Beliefs;
-use crate::judge::{Moment, Verdict, judge, show};
+use crate::diagnosis::diagnose;
+use crate::judge::{Moment, Verdict, judge};
 use crate::model::{Action, Condition, MachineVerb, Scenario, Step, StepKind};
 use crate::nodes::{Cast, NodeExpr};
 use crate::source::{Problem, Problems, Span, render};
@@ -118,7 +119,7 @@ struct Engine<'w> {
     /// Stopped from outside: paused or frozen.
     stopped: NodeSet,
     saved: BTreeMap<String, NodeSet>,
-    snapshots: BTreeMap<String, BTreeMap<String, u64>>,
+    snapshots: BTreeMap<String, BTreeMap<String, String>>,
     /// Of the condition that did not hold.
     missing: Vec<String>,
     /// The nodes that a failure is about.
@@ -265,6 +266,11 @@ impl Engine<'_> {
     fn perform(&mut self, step: &Step, action: &Action, nodes: NodeSet) -> Result<(), Trouble> {
         match action {
             Action::Start { options, .. } => nodes.iter().try_for_each(|n| self.start(n, options)),
+            Action::Machine { verb: MachineVerb::Kill, .. } => {
+                // One that does not run is as dead as it is to be.
+                self.stopped = self.stopped.minus(nodes);
+                self.world.kill(nodes)
+            }
             Action::Machine { verb, .. } => nodes.iter().try_for_each(|n| self.machine(*verb, n)),
             Action::Command { text, reply, .. } => nodes.iter().try_for_each(|n| {
                 let got = self.world.command(n, text)?;
@@ -314,7 +320,7 @@ impl Engine<'_> {
             if self.beliefs.life(node).end.is_none() {
                 return Err(Trouble::Failed(format!("node {node} runs already")));
             }
-            self.world.machine(MachineVerb::Kill, node)?;
+            self.world.kill(NodeSet::only(node))?;
         }
         // Lines of the old life that were still under way are not the new one's.
         self.refresh();
@@ -325,11 +331,7 @@ impl Engine<'_> {
 
     fn machine(&mut self, verb: MachineVerb, node: NodeId) -> Result<(), Trouble> {
         if !self.world.runs(node) {
-            return match verb {
-                // Dead is dead.
-                MachineVerb::Kill => Ok(()),
-                _ => Err(Trouble::Failed(format!("`{}`: node {node} does not run", verb.name()))),
-            };
+            return Err(Trouble::Failed(format!("`{}`: node {node} does not run", verb.name())));
         }
         if verb == MachineVerb::Reset {
             self.refresh();
@@ -338,10 +340,8 @@ impl Engine<'_> {
         self.world.machine(verb, node)?;
         match verb {
             MachineVerb::Pause | MachineVerb::Freeze => drop(self.stopped.insert(node)),
-            MachineVerb::Resume | MachineVerb::Thaw | MachineVerb::Kill | MachineVerb::Reset => {
-                self.stopped.remove(node);
-            }
-            MachineVerb::Leave => {}
+            MachineVerb::Resume | MachineVerb::Thaw | MachineVerb::Reset => drop(self.stopped.remove(node)),
+            MachineVerb::Kill | MachineVerb::Leave => {}
         }
         Ok(())
     }
@@ -349,43 +349,12 @@ impl Engine<'_> {
     /// What the person at 3 a.m. needs.
     fn report(&mut self, step: &Step, trouble: Trouble) -> Failure {
         self.refresh();
-        let mut details: Vec<String> = self.missing.iter().map(|m| format!("  missing: {m}")).collect();
         let cast = self.cast();
         let concerned = if self.concerned.is_empty() { cast.started } else { self.concerned.or(cast.live) };
-        let interrupted = trouble == Trouble::Interrupted;
-        for node in concerned {
-            details.push(self.describe(node, &cast));
-            let recent: Vec<String> =
-                self.beliefs.life(node).recent.iter().map(|l| format!("      {}", show(l))).collect();
-            details.extend(recent);
-            if cast.live.contains(node) && !interrupted {
-                details.push(match self.world.command(node, "status") {
-                    Ok(text) => format!("    its own status:\n{}", indent(&text)),
-                    Err(why) => format!("    its console says nothing: {why}"),
-                });
-            }
-        }
+        let mut details: Vec<String> = self.missing.iter().map(|m| format!("  missing: {m}")).collect();
+        let world = if trouble == Trouble::Interrupted { None } else { Some(&mut *self.world) };
+        details.extend(diagnose(concerned, &self.beliefs, &cast, world));
         Failure { index: step.index, span: step.span.clone(), what: step.what.clone(), trouble, details }
-    }
-
-    fn describe(&self, node: NodeId, cast: &Cast) -> String {
-        let life = self.beliefs.life(node);
-        let inc = life.inc.map_or_else(|| "unknown".to_owned(), |i| i.to_string());
-        let machine = match &life.end {
-            Some(end) if end.panic => format!("panicked: {}", end.reason),
-            Some(end) => format!("halted: {}", end.reason),
-            None if !cast.started.contains(node) => "does not run".to_owned(),
-            None if self.stopped.contains(node) => "stopped from outside".to_owned(),
-            None => "runs".to_owned(),
-        };
-        let view = match &life.view {
-            Some(v) => {
-                let states: Vec<String> = v.nodes.iter().map(|(n, (s, i))| format!("{n} {s} (inc {i})")).collect();
-                format!("view {} of ballot {}: {}", v.number, v.ballot, states.join(", "))
-            }
-            None => "no view yet".to_owned(),
-        };
-        format!("  node {node}, incarnation {inc}, {machine}; {view}; its last events:")
     }
 }
 
@@ -396,8 +365,4 @@ fn saved_nodes(step: &Step, hit: NodeSet, engine: &Engine<'_>) -> NodeSet {
         Condition::State { subject, .. } => engine.cast().resolve(subject).unwrap_or(hit),
         _ => hit,
     }
-}
-
-fn indent(text: &str) -> String {
-    text.trim_end().lines().map(|l| format!("      {}", l.trim_end())).collect::<Vec<_>>().join("\n")
 }

@@ -24,7 +24,7 @@ pub struct Moment<'a> {
     /// How many lines there were when the last `do` step began.
     pub last_do: usize,
     /// Snapshots by name: region to hash.
-    pub snapshots: &'a BTreeMap<String, BTreeMap<String, u64>>,
+    pub snapshots: &'a BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// A condition's outcome.

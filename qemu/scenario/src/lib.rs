@@ -4,12 +4,14 @@
 
 pub mod backend;
 pub mod belief;
+pub mod diagnosis;
 pub mod engine;
 pub mod judge;
 pub mod model;
 pub mod nodes;
 mod parse;
 pub mod pattern;
+pub mod qemu;
 pub mod source;
 pub mod words;
 

@@ -179,11 +179,13 @@ pub struct StartOptions {
     pub disk: bool,
     /// Whether its command line says which node it is; else it must know by its machine identity.
     pub identity: bool,
+    /// Whether its command line says which cluster it is of.
+    pub cluster: bool,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { as_node: None, disk: true, identity: true }
+        Self { as_node: None, disk: true, identity: true, cluster: false }
     }
 }
 
@@ -373,4 +375,18 @@ pub enum Condition {
         /// But these.
         except: RegionNames,
     },
+}
+
+impl Scenario {
+    /// Whether an action, also a repeated one, is as wanted.
+    pub fn any_action(&self, wanted: &dyn Fn(&Action) -> bool) -> bool {
+        fn any(steps: &[Step], wanted: &dyn Fn(&Action) -> bool) -> bool {
+            steps.iter().any(|step| match &step.kind {
+                StepKind::Do(Action::Repeat { steps, .. }) => any(steps, wanted),
+                StepKind::Do(action) => wanted(action),
+                _ => false,
+            })
+        }
+        any(&self.steps, wanted)
+    }
 }

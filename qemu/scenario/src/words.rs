@@ -8,6 +8,8 @@ use crate::model::{Level, Scenario, StartOptions};
 pub const CMDLINE_BYTES_MAX: usize = 1024;
 
 /// The words for `node`: who it is, its test levels, whether it traces writes.
+///
+/// Which cluster it is of ([`StartOptions::cluster`]) is added by whoever knows the cluster's id.
 pub fn words(levels: &[Level], node: NodeId, options: &StartOptions, trace_writes: bool) -> Vec<String> {
     let mut words = Vec::new();
     if options.identity {

@@ -355,7 +355,6 @@ fn a_change_of_whom_i_hear_is_told_soon_but_not_at_once_again() {
 fn capacity_64_fits_16_kib() {
     let bytes = size_of::<Interconnect>();
     assert!(bytes <= 16 * 1024, "{bytes}");
-    std::println!("interconnect {bytes} stack {}", size_of::<crate::StackStorage<'_>>());
 }
 
 #[test]

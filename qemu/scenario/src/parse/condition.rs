@@ -120,7 +120,7 @@ fn unchanged(table: &Table<'_>, scope: &mut Scope) -> Option<Condition> {
 }
 
 /// Families of regions in the database (harness contract, `shared_write`).
-const REGIONS: [&str; 7] = ["gpt", "superblock", "config", "identity", "heartbeat", "ballot", "other"];
+const REGIONS: [&str; 7] = ["superblock", "config", "identity", "heartbeat", "ballot", "domain", "spare"];
 
 fn regions(table: &Table<'_>, key: &'static str, scope: &mut Scope) -> Option<RegionNames> {
     let Some(value) = table.value(key) else { return Some(Vec::new()) };

@@ -212,7 +212,12 @@ impl Scope {
         let node = self.target(table);
         // Not only configured ids: a machine that boots under one that the database does not have is a test of that.
         let as_node = table.number("as", 0..=63).and_then(|(n, _)| u8::try_from(n).ok().and_then(NodeId::new));
-        let options = StartOptions { as_node, disk: table.flag("disk", true), identity: table.flag("identity", true) };
+        let options = StartOptions {
+            as_node,
+            disk: table.flag("disk", true),
+            identity: table.flag("identity", true),
+            cluster: table.flag("cluster", false),
+        };
         if as_node.is_some() && !options.identity {
             table.findings.add(table.key_span("as"), "`as` needs `identity`", "contradicts `identity = false`");
         }

@@ -26,9 +26,9 @@ pub struct Fake {
     pub replies: BTreeMap<String, String>,
     pub refused: Option<&'static str>,
     pub disk: DiskView,
-    pub regions: BTreeMap<String, u64>,
+    pub regions: BTreeMap<String, String>,
     /// Regions after the next snapshot.
-    pub regions_later: Option<BTreeMap<String, u64>>,
+    pub regions_later: Option<BTreeMap<String, String>>,
     pub interrupt: bool,
     pub seq: u64,
     pub count: usize,
@@ -110,10 +110,12 @@ impl Backend for Fake {
         self.did(format!("start {node}{extra}"));
         Ok(())
     }
+    fn kill(&mut self, nodes: NodeSet) -> Result<(), Trouble> {
+        self.running.retain(|n| !nodes.iter().any(|k| k.get() == *n));
+        self.did(format!("kill {nodes}"));
+        Ok(())
+    }
     fn machine(&mut self, verb: MachineVerb, node: NodeId) -> Result<(), Trouble> {
-        if verb == MachineVerb::Kill {
-            self.running.remove(&node.get());
-        }
         self.did(format!("{} {node}", verb.name()));
         Ok(())
     }
@@ -141,7 +143,7 @@ impl Backend for Fake {
         self.did(format!("image {edit:?} {node:?}"));
         Ok(())
     }
-    fn regions(&mut self) -> Result<BTreeMap<String, u64>, Trouble> {
+    fn regions(&mut self) -> Result<BTreeMap<String, String>, Trouble> {
         let now = self.regions.clone();
         if let Some(later) = self.regions_later.take() {
             self.regions = later;

@@ -477,19 +477,16 @@ impl World {
         let before = lock.poll_timeout();
         lock.contend(want);
         let mut acted = lock.poll_timeout() < before;
-        if lock.may_act(now) {
-            if let Some(next) = Self::next_view(&view, lock, node.incarnation, &mut node.fences, now, self.timing) {
-                if next.nodes_in(&[NodeState::Inactive]) != view.nodes_in(&[NodeState::Inactive]) {
-                    // A fence was relied on: checked below.
-                }
-                let name = ViewName { ballot: lock.master().unwrap(), number: name.number + 1 };
-                if lock.propose(next.clone()).is_ok() {
-                    self.parents.insert(name, view.clone());
-                    acted = true;
-                    for victim in view.nodes_in(&[NodeState::ForcedLeaving]) {
-                        if next.state(victim) == NodeState::Inactive {
-                            self.check_fenced(victim, view.incarnation(victim));
-                        }
+        if lock.may_act(now)
+            && let Some(next) = Self::next_view(&view, lock, node.incarnation, &mut node.fences, now, self.timing)
+        {
+            let name = ViewName { ballot: lock.master().unwrap(), number: name.number + 1 };
+            if lock.propose(next.clone()).is_ok() {
+                self.parents.insert(name, view.clone());
+                acted = true;
+                for victim in view.nodes_in(&[NodeState::ForcedLeaving]) {
+                    if next.state(victim) == NodeState::Inactive {
+                        self.check_fenced(victim, view.incarnation(victim));
                     }
                 }
             }
@@ -537,7 +534,7 @@ impl World {
                     }
                     if fence.done.is_some_and(|d| now >= d) {
                         next.set(node, NodeState::Inactive, entry);
-                        
+
                         changed = true;
                     }
                 }
@@ -558,7 +555,11 @@ impl World {
             && node.incarnation == incarnation
             && let Some(lock) = &node.lock
         {
-            assert!(lock.lease_until() <= self.now, "fenced, but its lease is valid: {victim:?} {incarnation:?}\n{}", self.describe());
+            assert!(
+                lock.lease_until() <= self.now,
+                "fenced, but its lease is valid: {victim:?} {incarnation:?}\n{}",
+                self.describe()
+            );
         }
     }
 

@@ -1,11 +1,9 @@
 //! One state or rule at a time: cold start, idle, release, farewell, freeze, exclusion, damaged blocks.
 
-mod world;
-
+use crate::world::{CLUSTER, Faults, World};
 use quorate_base::{BootNonce, HaltReason, Incarnation, Instant, NodeState, View};
 use quorate_database::{BallotBlock, Flag, Heartbeat, layout};
 use quorate_master_lock::{LockEvent, MasterLock, Peer, ProposeError};
-use world::{CLUSTER, Faults, World};
 
 const MS: u64 = 1000;
 const SECOND: u64 = 1000 * MS;

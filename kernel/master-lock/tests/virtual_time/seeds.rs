@@ -2,10 +2,8 @@
 //! stop. A failing run names its seed; `LOCK_SEED=<seed>` runs only that one,
 //! `LOCK_SEEDS=<n>` n times as many.
 
-mod world;
-
+use crate::world::{Faults, World};
 use quorate_base::Instant;
-use world::{Faults, World};
 
 const MS: u64 = 1000;
 const SECOND: u64 = 1000 * MS;
@@ -53,7 +51,9 @@ fn run(name: &str, nodes: u8, count: u64, faults: impl Fn(u64) -> Faults, more: 
                 masters += m;
             }
             Err(_) => {
-                panic!("{name}: replay with LOCK_SEED={seed} cargo test -p quorate-master-lock --test seeds {name}")
+                panic!(
+                    "{name}: replay with LOCK_SEED={seed} cargo test -p quorate-master-lock --test virtual_time {name}"
+                )
             }
         }
     }

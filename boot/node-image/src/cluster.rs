@@ -1,0 +1,288 @@
+//! The node's task: disk, link, levels and commands around the one [`Node`] (DESIGN 2). Everything that the cluster does on
+//! this machine happens in this task's turns; it sleeps until a device, a command or a deadline wakes it.
+
+use core::fmt::Write;
+
+use heapless::{Deque, Vec};
+use quorate_arch_x86_64::bootinfo::CommandLine;
+use quorate_arch_x86_64::{clock, entropy, power, smbios};
+use quorate_base::capacity::LEVELS_MAX;
+use quorate_base::level::{LevelDecl, LevelTable};
+use quorate_base::port::SharedDisk;
+use quorate_base::{BootNonce, HaltReason, Instant, NodeId};
+use quorate_database::MachineId;
+use quorate_master_lock::DiskGeometry;
+use quorate_node::{Boot, Input, Node, Output, Ports, Probe, ProbeLevel};
+use spin::Mutex;
+use static_cell::StaticCell;
+
+use crate::console::Line;
+use crate::devices::{Bus, WORK};
+use crate::link::Link;
+use crate::shared_disk::Shared;
+use crate::trace::PortTrace;
+use crate::{console, end, ports, shared_disk};
+
+/// The kernel's own levels. Those of scenarios are added from the command line.
+const LEVELS: LevelTable<1> = LevelTable::new([LevelDecl::new(0, "membership")]);
+
+/// Commands that wait for the node's task.
+static COMMANDS: Mutex<Deque<Line, 4>> = Mutex::new(Deque::new());
+
+/// Passes a console command to the node. False if too many wait.
+pub fn ask(command: &Line) -> bool {
+    let taken =
+        quorate_arch_x86_64::interrupts::without_interrupts(|| COMMANDS.lock().push_back(command.clone()).is_ok());
+    WORK.raise();
+    taken
+}
+
+fn next_command() -> Option<Line> {
+    quorate_arch_x86_64::interrupts::without_interrupts(|| COMMANDS.lock().pop_front())
+}
+
+fn now() -> Instant {
+    Instant(clock::now_us())
+}
+
+type Probes = Vec<Probe, LEVELS_MAX>;
+
+// The large parts have places of their own, so that they are never moved over the stack more than once.
+static NODE: StaticCell<Node> = StaticCell::new();
+static PROBES: StaticCell<Probes> = StaticCell::new();
+static DISK: StaticCell<Shared> = StaticCell::new();
+static LINK: StaticCell<Link> = StaticCell::new();
+
+/// Everything of this node.
+struct Cluster {
+    node: &'static mut Node,
+    probes: &'static mut Probes,
+    disk: &'static mut Shared,
+    link: &'static mut Link,
+    trace: PortTrace,
+    timing_known: bool,
+}
+
+/// Runs the node for its whole life.
+#[embassy_executor::task]
+pub async fn run(command_line: CommandLine) {
+    let mut bus = match Bus::scan() {
+        Ok(bus) => bus,
+        Err(error) => end::refuse(format_args!("PCI bus: {error}")),
+    };
+    let link = match bus.net() {
+        Ok(nic) => LINK.init_with(|| Link::new(nic)),
+        Err(error) => end::refuse(format_args!("NIC: {error}")),
+    };
+    let disk = match bus.scsi() {
+        Ok(hba) => shared_disk::find(hba).await.map(|disk| DISK.init_with(|| disk)),
+        Err(error) => {
+            defmt::warn!("disk adapter: {}", defmt::Display2Format(&error));
+            Err(HaltReason::NoDisk)
+        }
+    };
+    let levels = declared(&command_line);
+    let geometry = disk.as_ref().map_or(DiskGeometry::default(), |disk| disk.geometry());
+    let boot = boot(&command_line, link, geometry);
+    let node = new_node(boot, &levels, &command_line);
+    match disk {
+        Ok(disk) => {
+            let probes = PROBES.init_with(|| levels.into_iter().map(Probe::new).collect());
+            Cluster { node, probes, disk, link, trace: PortTrace, timing_known: false }.run().await;
+        }
+        Err(reason) => {
+            // The node says why it halts by its trace, as after any other reason.
+            let (mut nobody, mut trace) = (Nobody, PortTrace);
+            node.end(now(), reason, &mut Ports { post: &mut nobody, sink: &mut trace });
+            halt(reason);
+        }
+    }
+}
+
+/// Where datagrams go when there is no cluster.
+struct Nobody;
+
+impl quorate_node::Post for Nobody {
+    fn post(&mut self, _: quorate_interconnect::Destination, _: &[u8]) {}
+}
+
+fn declared(command_line: &CommandLine) -> Vec<ProbeLevel, LEVELS_MAX> {
+    let mut levels = Vec::new();
+    for word in command_line.words() {
+        let value = word.value;
+        if word.key != "level" {
+            continue;
+        }
+        match ProbeLevel::parse(value) {
+            Ok(level) => {
+                if levels.push(level).is_err() {
+                    end::refuse(format_args!("more than {LEVELS_MAX} levels"));
+                }
+            }
+            Err(error) => end::refuse(format_args!("'{value}': {error}")),
+        }
+    }
+    levels
+}
+
+fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot {
+    let node = match command_line.number::<u8>("node") {
+        Ok(None) => None,
+        Ok(Some(id)) => match NodeId::new(id) {
+            Some(id) => Some(id),
+            None => end::refuse(format_args!("node={id}: ids are 0 to 63")),
+        },
+        Err(error) => end::refuse(format_args!("{error}")),
+    };
+    Boot {
+        node,
+        machine: MachineId { uuid: smbios::system_uuid(), mac: Some(link.mac()) },
+        nonce: BootNonce(entropy::nonce()),
+        cluster: None,
+        geometry,
+        trace_writes: command_line.value("trace_writes") == Some("1"),
+    }
+}
+
+fn new_node(boot: Boot, levels: &[ProbeLevel], command_line: &CommandLine) -> &'static mut Node {
+    NODE.init_with(|| {
+        let all = LEVELS.levels().iter().copied().chain(levels.iter().map(ProbeLevel::decl));
+        match Node::new(boot, all, env!("CARGO_PKG_VERSION"), command_line.as_str()) {
+            Ok(node) => node,
+            Err(error) => end::refuse(format_args!("levels: {error}")),
+        }
+    })
+}
+
+/// The trace has said why; the console says it too, and the processor stops.
+fn halt(reason: HaltReason) -> ! {
+    console::print(format_args!("quorate: halted: {reason}\n"));
+    ports::flush();
+    power::halt()
+}
+
+impl Cluster {
+    async fn run(mut self) {
+        loop {
+            self.turn();
+            let deadline = self.deadline();
+            WORK.wait_until(deadline.0).await;
+        }
+    }
+
+    /// One turn: what came in, what is due, what goes out.
+    fn turn(&mut self) {
+        self.link.poll(now());
+        while self.link.receive_into(self.node, &mut self.trace) {}
+        while self.disk.complete_into(self.node, self.link, &mut self.trace) {}
+        self.disk.log_events();
+        if let Some(up) = self.link.carrier_change(now()) {
+            self.handle(Input::Carrier(up));
+        }
+        self.handle(Input::Tick);
+        self.work_levels();
+        while let Some(command) = next_command() {
+            self.command(&command);
+        }
+        self.drain();
+        self.link.poll(now());
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        let mut ports = Ports { post: self.link, sink: &mut self.trace };
+        self.node.handle(now(), input, &mut ports);
+        self.drain();
+    }
+
+    /// The node's requests, and its halt.
+    fn drain(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Disk { tag, op } => self.disk.begin(tag, &op),
+                Output::Halt(reason) => {
+                    self.link.poll(now());
+                    halt(reason);
+                }
+            }
+        }
+        if let Some(id) = self.node.id()
+            && let Err(error) = self.link.open(id, now())
+        {
+            end::refuse(format_args!("interconnect: {error:?}"));
+        }
+        if !self.timing_known
+            && let Some(timing) = self.node.timing()
+        {
+            self.disk.set_timing(&timing);
+            self.timing_known = true;
+        }
+    }
+
+    fn work_levels(&mut self) {
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for probe in self.probes.iter_mut() {
+                let mut ports = Ports { post: self.link, sink: &mut self.trace };
+                busy |= probe.poll(now(), self.node, &mut ports);
+            }
+            self.drain();
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let disk = Instant(self.disk.poll_timeout_us());
+        let probes = self.probes.iter().map(Probe::poll_timeout).min().unwrap_or(Instant::FAR);
+        self.node.poll_timeout().min(disk).min(probes).min(self.link.poll_timeout(now()))
+    }
+
+    fn command(&mut self, command: &Line) {
+        match command.as_str() {
+            "status" => {
+                let mut text = ConsoleText;
+                // The console's writer does not fail.
+                let _ = self.node.write_status(now(), &mut text);
+                console::print(format_args!("ok\n"));
+            }
+            "leave" => {
+                console::print(format_args!("leaving\nok\n"));
+                let mut ports = Ports { post: self.link, sink: &mut self.trace };
+                self.node.leave(now(), &mut ports);
+                self.drain();
+            }
+            unknown => console::print(format_args!("unknown command '{unknown}'; try 'help'\n")),
+        }
+    }
+}
+
+struct ConsoleText;
+
+impl Write for ConsoleText {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        console::print(format_args!("{text}"));
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Gives one datagram to the node, if one came. Answers go out with the next poll of the link.
+    fn receive_into(&mut self, node: &mut Node, trace: &mut PortTrace) -> bool {
+        let mut datagram: Vec<u8, { quorate_base::capacity::DATAGRAM_MAX }> = Vec::new();
+        let came = self.receive(|bytes| {
+            // Longer than the interconnect's frames can be: dropped as the empty frame that it leaves.
+            let _ = datagram.extend_from_slice(bytes);
+        });
+        if came {
+            node.handle(now(), Input::Datagram(&datagram), &mut Ports { post: self, sink: trace });
+        }
+        came
+    }
+}
+
+impl Shared {
+    /// Gives one completion to the node, if there is one, and begins what follows from it.
+    fn complete_into(&mut self, node: &mut Node, link: &mut Link, trace: &mut PortTrace) -> bool {
+        let mut ports = Ports { post: link, sink: trace };
+        self.poll(&mut |tag, result| node.handle(now(), Input::Disk { tag, result }, &mut ports))
+    }
+}

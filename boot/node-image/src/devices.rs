@@ -1,0 +1,108 @@
+//! The two devices of a node: the adapter of the shared disk and the NIC. Found on the PCI bus, with an interrupt vector each
+//! that wakes the node's task.
+
+use core::fmt;
+use core::ptr::NonNull;
+use quorate_arch_x86_64::{interrupts, memory, msi};
+use quorate_bus::DeviceType;
+use quorate_bus::pci::{BAR_WINDOW, Function, OpenError, Pci, PortIo, Vectors};
+use quorate_bus::platform::{self, Platform};
+use quorate_virtio_net::PciNet;
+use quorate_virtio_scsi::PciScsi;
+
+use crate::event::Event;
+
+/// Raised when the disk or the NIC has something to say, and when a command waits.
+pub static WORK: Event = Event::new();
+
+fn on_device() {
+    WORK.raise();
+}
+
+/// Why a device cannot be used.
+#[derive(Debug)]
+pub enum DeviceError {
+    /// There is none.
+    Missing,
+    /// No interrupt vector is left.
+    NoVector,
+    /// It could not be opened.
+    Open(OpenError),
+    /// The disk adapter could not be brought up.
+    Scsi(quorate_virtio_scsi::InitError),
+    /// The NIC could not be brought up.
+    Net(quorate_virtio_net::InitError),
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is none on the PCI bus"),
+            Self::NoVector => f.write_str("no interrupt vector is left"),
+            Self::Open(e) => write!(f, "{e:?}"),
+            Self::Scsi(e) => write!(f, "{e:?}"),
+            Self::Net(e) => write!(f, "{e:?}"),
+        }
+    }
+}
+
+fn virt_to_phys(pointer: *const u8) -> u64 {
+    // A DMA buffer outside of the kernel image would be a mistake of this image.
+    memory::virt_to_phys(pointer).unwrap_or_else(|| panic!("no physical address for {pointer:p}"))
+}
+
+fn map_mmio(physical: u64, bytes: usize) -> NonNull<u8> {
+    match memory::map_mmio(physical, bytes) {
+        Ok(mapped) => mapped,
+        Err(error) => panic!("device memory at {physical:#x} cannot be mapped: {error:?}"),
+    }
+}
+
+/// The bus, with every device given an address.
+pub struct Bus {
+    pci: Pci<PortIo>,
+    functions: quorate_bus::pci::Functions,
+}
+
+impl Bus {
+    /// Looks at the bus. Once.
+    ///
+    /// # Errors
+    /// No room for a device's registers.
+    pub fn scan() -> Result<Self, DeviceError> {
+        let platform = Platform { virt_to_phys, map_mmio };
+        // SAFETY: the kernel image is loaded contiguously (see `arch`'s layout), and `map_mmio` maps device memory at
+        // addresses that nothing else uses.
+        let installed = unsafe { platform::install(platform) };
+        debug_assert!(installed.is_ok(), "the bus is scanned once");
+        let mut pci = Pci::port_io();
+        let functions = pci.functions();
+        pci.assign_bars(&functions, BAR_WINDOW).map_err(DeviceError::Open)?;
+        Ok(Self { pci, functions })
+    }
+
+    fn open(&mut self, kind: DeviceType) -> Result<quorate_bus::port::PciPort, DeviceError> {
+        let is = |f: &&Function| f.virtio == Some(kind);
+        let function = self.functions.iter().find(is).cloned().ok_or(DeviceError::Missing)?;
+        let vector = interrupts::alloc_vector(on_device).ok_or(DeviceError::NoVector)?;
+        let destination = (msi::message(vector).0 >> 12) as u8;
+        let wanted = Vectors { vectors: &[vector, vector], destination };
+        self.pci.open_virtio(&function, wanted).map_err(DeviceError::Open)
+    }
+
+    /// The disk adapter.
+    ///
+    /// # Errors
+    /// See [`DeviceError`].
+    pub fn scsi(&mut self) -> Result<PciScsi, DeviceError> {
+        PciScsi::new(self.open(DeviceType::ScsiHost)?).map_err(DeviceError::Scsi)
+    }
+
+    /// The NIC.
+    ///
+    /// # Errors
+    /// See [`DeviceError`].
+    pub fn net(&mut self) -> Result<PciNet, DeviceError> {
+        PciNet::new(self.open(DeviceType::Network)?).map_err(DeviceError::Net)
+    }
+}

@@ -1,0 +1,88 @@
+//! The interconnect's stack on the NIC.
+
+use quorate_base::{Instant, NodeId};
+use quorate_interconnect::Destination;
+use quorate_interconnect::stack::{Stack, StackError, StackStorage};
+use quorate_node::Post;
+use quorate_virtio_net::PciNet;
+use spin::Mutex;
+
+static STORAGE: Mutex<Option<&'static mut StackStorage<'static>>> = Mutex::new(None);
+
+/// Gives the stack its memory. Once, at start.
+pub fn give_storage(storage: &'static mut StackStorage<'static>) {
+    *STORAGE.lock() = Some(storage);
+}
+
+/// NIC and stack. Until the node's id is known there is no stack and nothing is sent.
+pub struct Link {
+    nic: PciNet,
+    stack: Option<Stack<'static>>,
+    carrier: bool,
+    looked_at: Instant,
+}
+
+/// How often the link's state is looked at, µs: the device raises an interrupt too, so this is for devices that do not.
+const CARRIER_US: u64 = 100_000;
+
+impl Link {
+    /// A NIC without a node yet.
+    pub fn new(nic: PciNet) -> Self {
+        Self { nic, stack: None, carrier: true, looked_at: Instant::ZERO }
+    }
+
+    /// The NIC's address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.nic.mac()
+    }
+
+    /// The node is known: from here on it is heard.
+    ///
+    /// # Errors
+    /// The NIC cannot serve.
+    pub fn open(&mut self, node: NodeId, now: Instant) -> Result<(), StackError> {
+        if self.stack.is_none()
+            && let Some(storage) = STORAGE.lock().take()
+        {
+            let mac = self.nic.mac();
+            self.stack = Some(Stack::new(storage, node, mac, &mut self.nic, now)?);
+        }
+        Ok(())
+    }
+
+    /// Moves frames both ways.
+    pub fn poll(&mut self, now: Instant) {
+        if let Some(stack) = &mut self.stack {
+            stack.poll(now, &mut self.nic);
+        }
+    }
+
+    /// Hands one datagram to `take`, if one came.
+    pub fn receive(&mut self, take: impl FnOnce(&[u8])) -> bool {
+        self.stack.as_mut().is_some_and(|stack| stack.receive(|bytes, _| take(bytes)))
+    }
+
+    /// The link's state if it changed.
+    pub fn carrier_change(&mut self, now: Instant) -> Option<bool> {
+        if now.since_us(self.looked_at) < CARRIER_US {
+            return None;
+        }
+        self.looked_at = now;
+        let carrier = self.nic.has_carrier();
+        (core::mem::replace(&mut self.carrier, carrier) != carrier).then_some(carrier)
+    }
+
+    /// When [`Link::poll`] is due without an interrupt.
+    pub fn poll_timeout(&self, now: Instant) -> Instant {
+        self.stack.as_ref().map_or(Instant::FAR, |stack| stack.poll_timeout(now))
+    }
+}
+
+impl Post for Link {
+    fn post(&mut self, to: Destination, datagram: &[u8]) {
+        if let Some(stack) = &mut self.stack {
+            // No room is a lost datagram: every message is repeated until it is answered. The stack counts it.
+            let _ = stack.send(to, datagram);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Boots clusters under QEMU, plays scenarios, tests, measures.
+#[derive(Debug, Parser)]
+#[command(name = "cargo cluster", bin_name = "cargo cluster", version, about)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Set up, build, boot a cluster and show it
+    Up(UpOptions),
+    /// Set up and run every test: host tests, then scenarios on QEMU
+    Test(TestOptions),
+    /// Play scenario files on QEMU
+    Run(RunOptions),
+    /// Make, print or verify a membership database in a disk image
+    #[command(subcommand)]
+    Db(DbVerb),
+    /// Check traces with the independent checker
+    Check {
+        /// Trace files
+        #[arg(required = true, value_name = "TRACE.jsonl")]
+        traces: Vec<PathBuf>,
+    },
+    /// Measure
+    Bench {
+        /// Which benchmarks; all if none is named
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Write the figures to this file as well
+        #[arg(long, value_name = "OUT")]
+        json: Option<PathBuf>,
+        /// Fewer repetitions
+        #[arg(long)]
+        short: bool,
+    },
+}
+
+/// What `up` and `run` have in common.
+#[derive(Clone, Debug, Args)]
+pub struct Machines {
+    /// How processors are made; auto is tcg unless KVM boots the kernel faster
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// The interconnect's NIC
+    #[arg(long, value_enum, default_value_t = Nic::Virtio)]
+    pub nic: Nic,
+    /// The shared disk's image; made if it is not there. Without it a new one, removed at the end
+    #[arg(long, value_name = "IMAGE")]
+    pub disk: Option<PathBuf>,
+    /// Keep consoles, logs and a capture of the interconnect there
+    #[arg(long, value_name = "DIR")]
+    pub keep_logs: Option<PathBuf>,
+    /// Write the trace there
+    #[arg(long, value_name = "OUT.jsonl")]
+    pub trace: Option<PathBuf>,
+}
+
+/// Accelerators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// TCG, unless KVM is there and boots the kernel faster
+    Auto,
+    /// QEMU's own translator
+    Tcg,
+    /// The host's
+    Kvm,
+}
+
+impl From<Accel> for quorate_launch::Accel {
+    fn from(accel: Accel) -> Self {
+        match accel {
+            Accel::Auto => Self::Auto,
+            Accel::Tcg => Self::Tcg,
+            Accel::Kvm => Self::Kvm,
+        }
+    }
+}
+
+/// NICs that have a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Nic {
+    /// virtio-net
+    Virtio,
+}
+
+impl From<Nic> for quorate_launch::Nic {
+    fn from(nic: Nic) -> Self {
+        match nic {
+            Nic::Virtio => Self::Virtio,
+        }
+    }
+}
+
+/// Options of `up`.
+#[derive(Clone, Debug, Args)]
+pub struct UpOptions {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+    /// Lines instead of a table that is drawn again; ends when all nodes are joined
+    #[arg(long)]
+    pub plain: bool,
+    /// With --plain: do not end when all nodes are joined
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of its fields' group")]
+    pub machines: Machines,
+}
+
+/// Options of `test`.
+#[derive(Clone, Debug, Args)]
+pub struct TestOptions {
+    /// Only tests whose name contains this
+    pub filter: Option<String>,
+    /// Only host tests
+    #[arg(long, conflicts_with = "qemu")]
+    pub host: bool,
+    /// Only scenarios on QEMU
+    #[arg(long)]
+    pub qemu: bool,
+    /// How processors are made
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// Scenario files
+    #[arg(required = true, value_name = "FILE.toml")]
+    pub files: Vec<PathBuf>,
+    /// In the place of the scenario's own seed
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Nodes trace their writes to the shared disk
+    #[arg(long)]
+    pub trace_writes: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of its fields' group")]
+    pub machines: Machines,
+}
+
+/// Commands of `db`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DbVerb {
+    /// Make an image with an empty membership database
+    Create {
+        /// The image to make
+        image: PathBuf,
+        /// How many nodes
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
+        nodes: u8,
+        /// The cluster's name
+        #[arg(long, default_value = "quorate")]
+        name: String,
+        /// Time-outs to begin with: default or fast
+        #[arg(long, default_value = "default")]
+        profile: String,
+        /// One time-out in ms, as in `--timing dead=1500`; again for more
+        #[arg(long, value_name = "KEY=MS")]
+        timing: Vec<String>,
+        /// Bytes of a logical block of the disk: 512 or 4096
+        #[arg(long, default_value_t = 512)]
+        block_size: u32,
+        /// Replace an existing file
+        #[arg(long)]
+        force: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print everything that stands in it
+    Dump {
+        /// The image
+        image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify it
+    Check {
+        /// The image
+        image: PathBuf,
+        /// Put right what can be put right; only while no node runs
+        #[arg(long)]
+        repair: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}

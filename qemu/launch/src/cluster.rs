@@ -1,0 +1,413 @@
+//! The cluster: its machines, its switch, its disks; and every verb that a scenario can do to them.
+//!
+//! All methods take `&self`: threads may act on different machines at once.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_switch::{PortSockets, Switch, SwitchOptions};
+use quorate_trace::TraceStore;
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::disk::{DiskCut, DiskOperation, FaultDisk};
+use crate::error::LaunchError;
+use crate::guard::Guard;
+use crate::identity;
+use crate::machine::{Common, MachineState, Process};
+use crate::options::{ClusterOptions, MachineOptions};
+use crate::qemu::{self, DiskRoute, Spec};
+use crate::qmp::Qmp;
+use crate::run_dir::{self, MachinePaths};
+use crate::setup::Tools;
+use crate::usage::{self, Usage};
+
+/// How long QEMU may take to answer. It answers in milliseconds, unless the host is overloaded or a drain waits for a
+/// stalled disk.
+const QMP_WAIT: Duration = Duration::from_secs(10);
+
+/// A cluster under QEMU. Dropping it ends every process and removes every socket.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order: first the machines, then what they are connected to, last the guard (in `common`).
+    machines: Vec<Machine>,
+    switch: Switch,
+    common: Arc<Common>,
+    options: ClusterOptions,
+    image: PathBuf,
+}
+
+#[derive(Debug)]
+struct Machine {
+    options: MachineOptions,
+    paths: MachinePaths,
+    process: Arc<Mutex<Slot>>,
+    disk: Option<FaultDisk>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    process: Option<Process>,
+    killed: bool,
+    /// The disk is taken away.
+    disk_gone: bool,
+}
+
+impl Cluster {
+    /// Makes the surroundings; no machine is started yet.
+    ///
+    /// # Errors
+    /// If a directory, socket, process or disk image cannot be had.
+    pub fn new(options: ClusterOptions, tools: &Tools, store: TraceStore) -> Result<Self, LaunchError> {
+        let dir = run_dir::make().map_err(LaunchError::io("cannot make a directory for the run"))?;
+        let guard = Guard::start(&dir).map_err(LaunchError::io("cannot start the guard"))?;
+        if let Some(keep) = &options.keep_logs {
+            std::fs::create_dir_all(keep).map_err(LaunchError::io(format!("cannot make {}", keep.display())))?;
+        }
+        let paths: Vec<_> = (0..options.machines.len()).map(|n| MachinePaths::new(&dir, n)).collect();
+        let switch = Switch::start(&SwitchOptions {
+            ports: paths.iter().map(|p| PortSockets { hub: p.hub.clone(), peer: p.nic.clone() }).collect(),
+            seed: options.seed,
+            told: told(&options.machines),
+            capture: options.keep_logs.as_ref().map(|d| d.join("interconnect.pcap")),
+        })
+        .map_err(LaunchError::io("cannot start the switch"))?;
+        let machines = options.machines.iter().zip(paths).map(|(o, paths)| Machine::new(o, paths, options.disk_faults));
+        let machines = machines.collect::<Result<Vec<_>, _>>()?;
+        let common = Arc::new(Common {
+            qemu: tools.qemu.clone(),
+            log: tools.log.clone(),
+            store,
+            guard,
+            keep_logs: options.keep_logs.clone(),
+        });
+        let accel = options.accel.resolve(&tools.qemu, &tools.image);
+        let options = ClusterOptions { accel, ..options };
+        Ok(Self { machines, switch, common, options, image: tools.image.clone() })
+    }
+
+    /// How many machines.
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
+    }
+
+    /// The run's lines.
+    pub fn store(&self) -> &TraceStore {
+        &self.common.store
+    }
+
+    /// The interconnect. Port numbers are machine numbers.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// What was chosen to make the processors.
+    pub fn accel(&self) -> crate::Accel {
+        self.options.accel
+    }
+
+    /// Starts a machine; `words` are its kernel command line. One whose guest has halted, or whose QEMU has ended, is
+    /// started anew. Returns when the process exists, not when it has booted.
+    ///
+    /// # Errors
+    /// If it runs already, or its process cannot be made.
+    pub fn start(&self, n: usize, words: &[String]) -> Result<(), LaunchError> {
+        let machine = self.machine(n)?;
+        let mut slot = machine.slot();
+        if let Some(process) = &mut slot.process {
+            if process.state(&self.common.guard).is_live() {
+                return Err(LaunchError::Running(n));
+            }
+            process.end(&self.common.guard);
+            slot.process = None;
+        }
+        let arguments = qemu::arguments(&Spec {
+            machine: &machine.options,
+            paths: &machine.paths,
+            image: &self.image,
+            words,
+            accel: self.options.accel,
+            nic: self.options.nic,
+            memory_mib: self.options.memory_mib,
+            route: if machine.disk.is_some() { DiskRoute::Harness } else { DiskRoute::Direct },
+            disk_present: !slot.disk_gone,
+            extra: &self.options.extra_arguments,
+        });
+        let process = Process::start(n, machine.options.node, &self.common, &machine.paths, &arguments)?;
+        slot.process = Some(process);
+        slot.killed = false;
+        Ok(())
+    }
+
+    /// Ends a machine's process at once. One that does not run is left as it is: no error.
+    ///
+    /// # Errors
+    /// If there is no such machine.
+    pub fn kill(&self, n: usize) -> Result<(), LaunchError> {
+        let mut slot = self.machine(n)?.slot();
+        if let Some(mut process) = slot.process.take() {
+            process.end(&self.common.guard);
+            slot.killed = true;
+            self.common.store.wake();
+        }
+        Ok(())
+    }
+
+    /// Ends several machines' processes as nearly at once as can be.
+    ///
+    /// # Errors
+    /// If there is no such machine.
+    pub fn kill_all(&self, machines: &[usize]) -> Result<(), LaunchError> {
+        for n in machines {
+            if let Some(process) = &self.machine(*n)?.slot().process {
+                process.killer().1.store(true, Ordering::Release);
+                // Already gone is as good.
+                let _ = process.signal(Signal::KILL);
+            }
+        }
+        machines.iter().try_for_each(|n| self.kill(*n))
+    }
+
+    /// Stops a machine's process (SIGSTOP): when it goes on, the guest's clock has jumped.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&self, n: usize) -> Result<(), LaunchError> {
+        self.signal(n, Signal::STOP, true)
+    }
+
+    /// Lets a paused machine go on (SIGCONT).
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn resume(&self, n: usize) -> Result<(), LaunchError> {
+        self.signal(n, Signal::CONT, false)
+    }
+
+    /// Stops a machine's processor and clock (QMP `stop`). While the disk is stalled, QEMU does not answer this.
+    ///
+    /// # Errors
+    /// If it does not run or does not obey.
+    pub fn freeze(&self, n: usize) -> Result<(), LaunchError> {
+        self.qmp(n, "stop", json!({}))?;
+        self.with(n, |process| process.frozen = true)
+    }
+
+    /// Lets a frozen machine go on (QMP `cont`).
+    ///
+    /// # Errors
+    /// If it does not run or does not obey.
+    pub fn thaw(&self, n: usize) -> Result<(), LaunchError> {
+        self.qmp(n, "cont", json!({}))?;
+        self.with(n, |process| process.frozen = false)
+    }
+
+    /// Presses the reset button. A guest that had halted boots again.
+    ///
+    /// # Errors
+    /// If it does not run or does not obey.
+    pub fn reset(&self, n: usize) -> Result<(), LaunchError> {
+        self.with(n, |process| process.forget_last_word())?;
+        self.qmp(n, "system_reset", json!({})).map(drop)
+    }
+
+    /// Pulls the network plug, or puts it back: unlike a cut, the guest sees that.
+    ///
+    /// # Errors
+    /// If it does not run or does not obey.
+    pub fn set_carrier(&self, n: usize, up: bool) -> Result<(), LaunchError> {
+        self.qmp(n, "set_link", json!({"name": "nic0", "up": up})).map(drop)
+    }
+
+    /// Types a line at the node's console and returns its reply.
+    ///
+    /// # Errors
+    /// If no reply comes in time.
+    pub fn command(&self, n: usize, text: &str, timeout: Duration) -> Result<String, LaunchError> {
+        let console = self.with(n, |process| process.console.clone())?;
+        let lost = |so_far| LaunchError::Console { machine: n, text: text.to_owned(), so_far };
+        console.command(text, timeout).map_err(lost)
+    }
+
+    /// Everything that the node said at its console since it was started.
+    pub fn console_text(&self, n: usize) -> String {
+        self.with(n, |process| process.console.text()).unwrap_or_default()
+    }
+
+    /// The newest lines of the node's log since it was started.
+    pub fn recent_log(&self, n: usize) -> Vec<String> {
+        let log = self.with(n, |process| process.log.clone());
+        log.map(|l| l.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What the machine is doing. One that does not exist was never started.
+    pub fn state(&self, n: usize) -> MachineState {
+        let Ok(machine) = self.machine(n) else { return MachineState::NotStarted };
+        let mut slot = machine.slot();
+        let slot = &mut *slot;
+        match &mut slot.process {
+            Some(process) => process.state(&self.common.guard),
+            None if slot.killed => MachineState::Killed,
+            None => MachineState::NotStarted,
+        }
+    }
+
+    /// What its QEMU costs the host.
+    pub fn usage(&self, n: usize) -> Option<Usage> {
+        usage::of_process(self.with(n, |process| process.id()).ok()?)
+    }
+
+    /// Cuts a machine's disk off.
+    ///
+    /// # Errors
+    /// If the disk is not behind the harness (for a stall), or QEMU does not obey.
+    pub fn disk_cut(&self, n: usize, how: DiskCut) -> Result<(), LaunchError> {
+        if how == DiskCut::Stall {
+            self.disk(n)?.stall();
+            return Ok(());
+        }
+        let runs = {
+            let mut slot = self.machine(n)?.slot();
+            if std::mem::replace(&mut slot.disk_gone, true) {
+                return Ok(());
+            }
+            slot.process.is_some()
+        };
+        if runs { self.qmp(n, "device_del", json!({"id": qemu::DISK_ID})).map(drop) } else { Ok(()) }
+    }
+
+    /// Delays each of a machine's disk requests by this much.
+    ///
+    /// # Errors
+    /// If the disk is not behind the harness.
+    pub fn disk_delay(&self, n: usize, delay: Duration) -> Result<(), LaunchError> {
+        self.disk(n).map(|d| d.delay(delay))
+    }
+
+    /// Lets a machine's next `count` reads or writes fail.
+    ///
+    /// # Errors
+    /// If the disk is not behind the harness.
+    pub fn disk_error(&self, n: usize, operation: DiskOperation, count: u32) -> Result<(), LaunchError> {
+        self.disk(n).map(|d| d.fail(operation, count))
+    }
+
+    /// Lets a machine's next write stop half way and the machine die.
+    ///
+    /// # Errors
+    /// If the disk is not behind the harness.
+    pub fn disk_tear(&self, n: usize) -> Result<(), LaunchError> {
+        self.disk(n).map(FaultDisk::tear)
+    }
+
+    /// Ends every fault of a machine's disk.
+    ///
+    /// # Errors
+    /// If QEMU does not obey.
+    pub fn disk_heal(&self, n: usize) -> Result<(), LaunchError> {
+        let machine = self.machine(n)?;
+        if let Some(disk) = &machine.disk {
+            disk.heal();
+        }
+        let (was_gone, runs) = {
+            let mut slot = machine.slot();
+            (std::mem::replace(&mut slot.disk_gone, false), slot.process.is_some())
+        };
+        if was_gone && runs { self.qmp(n, "device_add", qemu::disk_device()).map(drop) } else { Ok(()) }
+    }
+
+    /// Runs a QMP command on a machine.
+    ///
+    /// # Errors
+    /// If it does not run or does not obey.
+    pub fn qmp(&self, n: usize, command: &str, arguments: Value) -> Result<Value, LaunchError> {
+        let qmp = self.monitor(n)?;
+        let failed = |error| LaunchError::Qmp { machine: n, command: command.to_owned(), error };
+        qmp.execute(command, arguments, QMP_WAIT).map_err(failed)
+    }
+
+    /// A running, not paused machine's monitor.
+    fn monitor(&self, n: usize) -> Result<Arc<Qmp>, LaunchError> {
+        let mut slot = self.machine(n)?.slot();
+        let process = slot.process.as_mut().ok_or(LaunchError::NotRunning(n))?;
+        match process.state(&self.common.guard) {
+            MachineState::Paused => Err(LaunchError::Paused(n)),
+            MachineState::Exited { stderr, .. } => Err(LaunchError::Ended { machine: n, stderr }),
+            _ => Ok(process.qmp.clone()),
+        }
+    }
+
+    fn signal(&self, n: usize, signal: Signal, paused: bool) -> Result<(), LaunchError> {
+        let mut slot = self.machine(n)?.slot();
+        let process = slot.process.as_mut().ok_or(LaunchError::NotRunning(n))?;
+        process.signal(signal).map_err(LaunchError::io(format!("cannot signal machine {n}")))?;
+        process.paused = paused;
+        Ok(())
+    }
+
+    fn disk(&self, n: usize) -> Result<&FaultDisk, LaunchError> {
+        self.machine(n)?.disk.as_ref().ok_or(LaunchError::NoDiskFaults)
+    }
+
+    fn with<R>(&self, n: usize, body: impl FnOnce(&mut Process) -> R) -> Result<R, LaunchError> {
+        self.machine(n)?.slot().process.as_mut().map(body).ok_or(LaunchError::NotRunning(n))
+    }
+
+    fn machine(&self, n: usize) -> Result<&Machine, LaunchError> {
+        self.machines.get(n).ok_or(LaunchError::NoSuchMachine(n))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let all: Vec<usize> = (0..self.machines.len()).collect();
+        // Every number exists, so this cannot fail.
+        let _ = self.kill_all(&all);
+    }
+}
+
+impl Machine {
+    fn new(options: &MachineOptions, paths: MachinePaths, disk_faults: bool) -> Result<Self, LaunchError> {
+        let process = Arc::new(Mutex::new(Slot::default()));
+        let disk = match &options.disk {
+            Some(image) if disk_faults => {
+                let victim = process.clone();
+                let what = format!("cannot serve {}", image.display());
+                let kill = Box::new(move || kill_now(&victim));
+                Some(FaultDisk::start(image, &paths.disk, kill).map_err(LaunchError::io(what))?)
+            }
+            _ => None,
+        };
+        Ok(Self { options: options.clone(), paths, process, disk })
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a machine's QEMU from the thread that serves its disk. It is reaped by whoever asks for its state next.
+fn kill_now(slot: &Mutex<Slot>) {
+    let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(process) = &slot.process {
+        let (pid, ending) = process.killer();
+        ending.store(true, Ordering::Release);
+        // Already gone is as good.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Stations and groups that the switch knows beforehand, so that no frame wakes a machine that it is not for. Two
+/// machines with one node number (a scenario's mistake to be found out) share the group: it is then flooded.
+fn told(machines: &[MachineOptions]) -> Vec<(quorate_switch::Mac, usize)> {
+    let alone = |m: &MachineOptions| machines.iter().filter(|o| o.node == m.node || o.mac == m.mac).count() == 1;
+    let known = machines.iter().enumerate().filter(|(_, m)| alone(m));
+    known.flat_map(|(port, m)| [(m.mac, port), (identity::group(m.node), port)]).collect()
+}

@@ -1,0 +1,174 @@
+//! One machine as QEMU's command line.
+//!
+//! What the guest finds: a PC (q35) with one processor; three serial ports (console, log, trace); a virtio-scsi adapter
+//! with the shared disk; a NIC on the virtual switch; an SMBIOS UUID. Nothing else.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::accel::Accel;
+use crate::identity::{DISK_SERIAL, DISK_WWN, mac_text, uuid_text};
+use crate::options::{MachineOptions, Nic};
+use crate::run_dir::MachinePaths;
+
+/// The disk's device in QEMU.
+pub const DISK_ID: &str = "disk0";
+
+/// Whence the disk's bytes come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskRoute {
+    /// QEMU opens the image.
+    Direct,
+    /// Through the harness.
+    Harness,
+}
+
+/// What a command line is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    /// The machine.
+    pub machine: &'a MachineOptions,
+    /// Its sockets.
+    pub paths: &'a MachinePaths,
+    /// The node image.
+    pub image: &'a Path,
+    /// The kernel command line's words.
+    pub words: &'a [String],
+    /// TCG or KVM.
+    pub accel: Accel,
+    /// The NIC's model.
+    pub nic: Nic,
+    /// MiB.
+    pub memory_mib: u32,
+    /// How the disk is reached.
+    pub route: DiskRoute,
+    /// Whether the disk is there from the start (else it is added later).
+    pub disk_present: bool,
+    /// Further arguments.
+    pub extra: &'a [String],
+}
+
+/// QEMU's arguments.
+pub fn arguments(spec: &Spec<'_>) -> Vec<String> {
+    let mut a: Vec<String> = ["-M", "q35", "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none"]
+        .into_iter()
+        .chain(spec.accel.arguments())
+        .map(str::to_owned)
+        .collect();
+    let mut push = |name: &str, value: String| a.extend([name.to_owned(), value]);
+    push("-m", spec.memory_mib.to_string());
+    push("-uuid", uuid_text(spec.machine.uuid));
+    push("-kernel", shown(spec.image));
+    push("-append", spec.words.join(" "));
+    let ports = [("con", &spec.paths.console), ("log", &spec.paths.log), ("trc", &spec.paths.trace)];
+    for (index, (id, path)) in ports.into_iter().enumerate() {
+        push("-chardev", format!("socket,id={id},path={},server=off", escaped(path)));
+        push("-device", format!("isa-serial,chardev={id},index={index}"));
+    }
+    push("-chardev", format!("socket,id=qmp,path={},server=off", escaped(&spec.paths.qmp)));
+    push("-mon", "chardev=qmp,mode=control".into());
+    let (nic, hub) = (escaped(&spec.paths.nic), escaped(&spec.paths.hub));
+    push("-netdev", format!("dgram,id=n0,local.type=unix,local.path={nic},remote.type=unix,remote.path={hub}"));
+    let model = match spec.nic {
+        Nic::Virtio => "virtio-net-pci",
+        Nic::E1000 => "e1000",
+    };
+    push("-device", format!("{model},id=nic0,netdev=n0,mac={},romfile=", mac_text(spec.machine.mac)));
+    if let Some(image) = &spec.machine.disk {
+        disk(spec, image, &mut push);
+    }
+    a.extend_from_slice(spec.extra);
+    a
+}
+
+fn disk(spec: &Spec<'_>, image: &Path, push: &mut impl FnMut(&str, String)) {
+    let adapter = match spec.route {
+        DiskRoute::Direct => {
+            push("-blockdev", json!({"driver": "file", "node-name": "f0", "filename": shown(image)}).to_string());
+            "virtio-scsi-pci,id=scsi0"
+        }
+        DiskRoute::Harness => {
+            let server = json!({"type": "unix", "path": shown(&spec.paths.disk)});
+            push("-object", "iothread,id=io0".into());
+            push("-blockdev", json!({"driver": "nbd", "node-name": "f0", "server": server}).to_string());
+            "virtio-scsi-pci,id=scsi0,iothread=io0"
+        }
+    };
+    push("-blockdev", json!({"driver": "raw", "node-name": "d0", "file": "f0"}).to_string());
+    push("-device", adapter.into());
+    if spec.disk_present {
+        push("-device", disk_device().to_string());
+    }
+}
+
+/// The disk as a device, for `-device` and for `device_add`.
+pub fn disk_device() -> Value {
+    json!({
+        "driver": "scsi-hd",
+        "id": DISK_ID,
+        "bus": "scsi0.0",
+        "drive": "d0",
+        "share-rw": true,
+        "serial": DISK_SERIAL,
+        "wwn": DISK_WWN,
+    })
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// In QEMU's `key=value,…` arguments a comma is written twice.
+fn escaped(path: &Path) -> String {
+    shown(path).replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(route: DiskRoute, disk_present: bool) -> String {
+        let machine = MachineOptions::new(2, Some("/x/disk,1.img".into()));
+        let paths = MachinePaths::new(Path::new("/run"), 2);
+        let words = ["node=2".to_owned(), "trace-writes=1".to_owned()];
+        arguments(&Spec {
+            machine: &machine,
+            paths: &paths,
+            image: Path::new("/x/node"),
+            words: &words,
+            accel: Accel::Tcg,
+            nic: Nic::Virtio,
+            memory_mib: 64,
+            route,
+            disk_present,
+            extra: &["-S".to_owned()],
+        })
+        .join(" ")
+    }
+
+    #[test]
+    fn a_machine_has_its_identity_its_ports_and_the_shared_disk() {
+        let line = line(DiskRoute::Direct, true);
+        for part in [
+            "-append node=2 trace-writes=1 ",
+            "-uuid 71756f72-6174-4065-8000-000000000002 ",
+            "-chardev socket,id=trc,path=/run/n2.trc,server=off -device isa-serial,chardev=trc,index=2 ",
+            "virtio-net-pci,id=nic0,netdev=n0,mac=52:54:00:51:00:02,romfile= ",
+            r#""filename":"/x/disk,1.img""#,
+            r#""share-rw":true"#,
+        ] {
+            assert!(line.contains(part), "{part} is missing in {line}");
+        }
+        assert!(line.ends_with(" -S"));
+        assert!(!line.contains("iothread"));
+    }
+
+    #[test]
+    fn behind_the_harness_the_adapter_has_a_thread_of_its_own() {
+        let line = line(DiskRoute::Harness, false);
+        assert!(line.contains("virtio-scsi-pci,id=scsi0,iothread=io0"));
+        assert!(line.contains(r#""driver":"nbd""#) && line.contains("/run/n2.nbd"));
+        assert!(!line.contains("scsi-hd"));
+    }
+}

@@ -1,0 +1,662 @@
+//! The simulated world: machines, disk, network, and the queue of what happens when.
+//!
+//! Invariants, held after every event (beside the checker's own):
+//! - nobody writes a record of another node;
+//! - nothing of a life lands once its fence is through, but for a heartbeat that was on its way;
+//! - a life whose fence is through may not write;
+//! - a node does not spin ([`TICKS_MAX`](crate::machine::TICKS_MAX)).
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use quorate_base::{
+    BootNonce, ClusterId, DiskOp, FenceMethod, Instant, LevelOrder, NodeId, NodeSet, NodeState, Timing, ViewName,
+};
+use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Region, Superblock, layout};
+use quorate_interconnect::Destination;
+use quorate_node::{Boot, Input, Node, Output, Ports, Post, ProbeLevel};
+
+use crate::disk::{Disk, DiskEvent, Landed, Request};
+use crate::faults::{Faults, LastWrite};
+use crate::machine::{Held, Machine, declarations};
+use crate::network::Network;
+use crate::random::Random;
+use crate::recorder::{Recorder, Tap};
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The seed of everything that is drawn.
+    pub seed: u64,
+    /// Configured nodes, 1 to 64.
+    pub nodes: u8,
+    /// The cluster's time-outs.
+    pub timing: Timing,
+    /// Levels beside membership, on every node.
+    pub levels: Vec<ProbeLevel>,
+    /// What disk and network do wrong from the start.
+    pub faults: Faults,
+    /// Clocks run fast or slow by up to so many parts in a million.
+    pub clock_ppm: u64,
+    /// Keep the trace.
+    pub keep_trace: bool,
+}
+
+impl Setup {
+    /// Healthy, default timing, one probe level at 30 and one at 70 on every node, as scenarios have them.
+    pub fn new(seed: u64, nodes: u8) -> Self {
+        let levels = ["30:lower:1:1:1:0:0:1", "70:probe:2:1:3:5:0:1"];
+        Self {
+            seed,
+            nodes,
+            timing: Timing::DEFAULT,
+            levels: levels.iter().filter_map(|word| ProbeLevel::parse(word).ok()).collect(),
+            faults: Faults::default(),
+            clock_ppm: 0,
+            keep_trace: false,
+        }
+    }
+}
+
+/// What was wrong, when, and what led to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// Run time, µs.
+    pub at_us: u64,
+    /// What.
+    pub what: String,
+    /// The last lines of the trace.
+    pub tail: Vec<String>,
+    /// What every running node said of itself.
+    pub status: Vec<String>,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for line in &self.tail {
+            writeln!(f, "{line}")?;
+        }
+        for status in &self.status {
+            writeln!(f, "{status}")?;
+        }
+        write!(f, "at {} us: {}", self.at_us, self.what)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+#[derive(Debug)]
+enum What {
+    Tick { machine: usize, boot: u64 },
+    Disk(DiskEvent),
+    Frame { machine: usize, bytes: Rc<[u8]> },
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: u64,
+    order: u64,
+    what: What,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// What a call of a node sent.
+#[derive(Default)]
+struct Outbox(Vec<(Destination, Rc<[u8]>)>);
+
+impl Post for Outbox {
+    fn post(&mut self, to: Destination, datagram: &[u8]) {
+        self.0.push((to, datagram.into()));
+    }
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    /// Run time, µs.
+    pub now: u64,
+    /// Everything that is drawn.
+    pub random: Random,
+    /// The shared disk.
+    pub disk: Disk,
+    /// The interconnect.
+    pub network: Network,
+    /// Events so far.
+    pub events: u64,
+    machines: Vec<Machine>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    recorder: Recorder,
+    cluster: ClusterId,
+    clock_ppm: u64,
+    broken: Option<String>,
+}
+
+impl World {
+    /// A disk with a fresh database, and machines that are off.
+    pub fn new(setup: &Setup) -> Self {
+        let mut random = Random::new(setup.seed);
+        let cluster = ClusterId((u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())).to_le_bytes());
+        let mut disk = Disk::new(usize::from(setup.nodes), u64::from(setup.timing.io_max) * 1000);
+        let mut network = Network::new(setup.nodes);
+        (disk.faults, network.faults) = (setup.faults.disk, setup.faults.net);
+        create_database(&mut disk, setup, cluster);
+        let mut machines: Vec<Machine> = NodeId::first(setup.nodes).map(Machine::new).collect();
+        for machine in &mut machines {
+            machine.levels.clone_from(&setup.levels);
+        }
+        Self {
+            now: 0,
+            random,
+            disk,
+            network,
+            events: 0,
+            machines,
+            queue: BinaryHeap::new(),
+            order: 0,
+            recorder: Recorder::new(setup.keep_trace),
+            cluster,
+            clock_ppm: setup.clock_ppm,
+            broken: None,
+        }
+    }
+
+    // What is done to machines.
+
+    /// Boots a machine, if it is off.
+    pub fn start(&mut self, m: usize) {
+        let ppm = self.random.between(0, 2 * self.clock_ppm) as i64 - self.clock_ppm as i64;
+        let nonce = BootNonce(self.random.next_u64());
+        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_none()) else { return };
+        self.recorder.step(self.now, "start", &[machine.id.get()], "");
+        let boot = Boot {
+            node: Some(machine.id),
+            machine: MachineId { uuid: Some([machine.id.get(); 16]), mac: None },
+            nonce,
+            cluster: Some(self.cluster),
+            geometry: quorate_node_geometry(),
+            trace_writes: true,
+        };
+        match Node::new(boot, declarations(&machine.levels), env!("CARGO_PKG_VERSION"), "") {
+            Ok(node) => machine.power_on(self.now, node, ppm),
+            Err(error) => return self.fail(format!("a node could not begin: {error}")),
+        }
+        self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
+    }
+
+    /// Ends a machine at once. What it was writing meets its fate.
+    pub fn kill(&mut self, m: usize, last: LastWrite) {
+        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_some()) else { return };
+        self.recorder.step(self.now, "kill", &[machine.id.get()], "");
+        machine.power_off();
+        self.disk.crash(m, last);
+    }
+
+    /// Asks a node for a graceful leave.
+    pub fn leave(&mut self, m: usize) {
+        if let Some(machine) = self.machines.get(m) {
+            self.recorder.step(self.now, "leave", &[machine.id.get()], "");
+        }
+        self.call(m, |node, now, ports| node.leave(now, ports));
+    }
+
+    /// A machine's processor stands still; its clock runs on.
+    pub fn pause(&mut self, m: usize) {
+        if let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_some()) {
+            self.recorder.step(self.now, "pause", &[machine.id.get()], "");
+            machine.paused = true;
+        }
+    }
+
+    /// It goes on, and finds what came meanwhile.
+    pub fn resume(&mut self, m: usize) {
+        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.paused) else { return };
+        self.recorder.step(self.now, "resume", &[machine.id.get()], "");
+        machine.paused = false;
+        let held = std::mem::take(&mut machine.held);
+        for held in held {
+            match held {
+                Held::Disk(request) => self.disk_done(request),
+                Held::Frame(bytes) => self.frame(m, &bytes),
+            }
+        }
+        self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
+    }
+
+    /// A machine's requests are no longer answered.
+    pub fn stall_disk(&mut self, m: usize) {
+        self.recorder.step(self.now, "disk_cut", &[m as u8], "");
+        self.disk.stall(m, &mut self.random);
+    }
+
+    /// They are again: those that waited were aborted.
+    pub fn heal_disk(&mut self, m: usize) {
+        self.recorder.step(self.now, "disk_heal", &[m as u8], "");
+        for request in self.disk.unstall(m) {
+            self.answer(request);
+        }
+    }
+
+    /// A note of the simulator in the trace.
+    pub fn mark(&mut self, verb: &str, nodes: &[u8], what: &str) {
+        self.recorder.step(self.now, verb, nodes, what);
+    }
+
+    // Time.
+
+    /// The next event happens.
+    ///
+    /// # Errors
+    /// What was wrong.
+    pub fn step(&mut self) -> Result<bool, Box<Broken>> {
+        let Some(Reverse(next)) = self.queue.pop() else { return self.judged().map(|()| false) };
+        self.now = self.now.max(next.at);
+        self.events += 1;
+        match next.what {
+            What::Tick { machine, boot } => self.tick(machine, boot, next.at),
+            What::Disk(DiskEvent::Piece { request, from, to }) => {
+                if let Some(landed) = self.disk.piece(request, from, to) {
+                    self.check_landed(landed);
+                }
+            }
+            What::Disk(DiskEvent::Done { request }) => self.disk_done(request),
+            What::Frame { machine, bytes } => self.frame(machine, &bytes),
+        }
+        self.judged().map(|()| true)
+    }
+
+    /// Everything until a moment of the run happens.
+    ///
+    /// # Errors
+    /// What was wrong.
+    pub fn run_until(&mut self, at: u64) -> Result<(), Box<Broken>> {
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= at) {
+            self.step()?;
+        }
+        self.now = self.now.max(at);
+        self.judged()
+    }
+
+    /// Everything for so many ms happens.
+    ///
+    /// # Errors
+    /// What was wrong.
+    pub fn run_ms(&mut self, ms: u64) -> Result<(), Box<Broken>> {
+        self.run_until(self.now + ms * 1000)
+    }
+
+    /// Runs until `done`, at most for so many ms. Gives how long it took, µs.
+    ///
+    /// # Errors
+    /// What was wrong; also that `done` did not come about.
+    pub fn wait(&mut self, what: &str, ms: u64, done: impl Fn(&Self) -> bool) -> Result<u64, Box<Broken>> {
+        let began = self.now;
+        let limit = began + ms * 1000;
+        while !done(self) {
+            if self.queue.peek().is_none_or(|Reverse(next)| next.at > limit) {
+                self.now = self.now.max(limit);
+                return Err(self.describe(format!("waited {ms} ms in vain for: {what}")));
+            }
+            self.step()?;
+        }
+        Ok(self.now - began)
+    }
+
+    // Questions.
+
+    /// A machine.
+    pub fn machine(&self, m: usize) -> Option<&Machine> {
+        self.machines.get(m)
+    }
+
+    /// All machines.
+    pub fn machines(&self) -> &[Machine] {
+        &self.machines
+    }
+
+    /// Nodes that run and are not paused.
+    pub fn live(&self) -> NodeSet {
+        self.machines.iter().filter(|m| m.is_live()).map(|m| m.id).collect()
+    }
+
+    /// The newest view that a node adopted.
+    pub fn view_of(&self, m: usize) -> Option<ViewName> {
+        Some(self.machines.get(m)?.node()?.membership()?.view().0)
+    }
+
+    /// What a node itself is, by its own knowledge.
+    pub fn own_state(&self, m: usize) -> NodeState {
+        self.machines.get(m).and_then(Machine::node).and_then(Node::membership).map_or(NodeState::Inactive, |s| s.state())
+    }
+
+    /// Whether these nodes are joined, by the view of each of them, and nobody else is, and all agree on one master.
+    pub fn settled(&self, nodes: NodeSet) -> bool {
+        let mut masters = NodeSet::EMPTY;
+        let mut name = None;
+        for n in nodes {
+            let node = self.machines.get(n.index()).and_then(Machine::node);
+            let Some((node, membership)) = node.and_then(|node| Some((node, node.membership()?))) else { return false };
+            let (at, view) = membership.view();
+            let whole = NodeId::all().all(|o| {
+                let is = view.state(o);
+                if nodes.contains(o) { is == NodeState::Joined } else { is == NodeState::Inactive }
+            });
+            if !whole || membership.state() != NodeState::Joined || *name.get_or_insert(at) != at {
+                return false;
+            }
+            if membership.master().is_some() && node.may_write(self.machines[n.index()].clock(self.now)) {
+                masters.insert(n);
+            }
+        }
+        masters.len() == 1 && self.levels_agree(nodes)
+    }
+
+    /// Every level of these nodes has exactly these joined.
+    fn levels_agree(&self, nodes: NodeSet) -> bool {
+        nodes.iter().all(|n| {
+            let member = self.machines[n.index()].node().and_then(Node::membership).map(|m| m.member());
+            member.is_some_and(|member| {
+                member.levels().iter().all(|l| {
+                    NodeId::all().all(|o| {
+                        let state = member.state_at(l.order, o);
+                        if nodes.contains(o) {
+                            // A level that only some nodes have has only those.
+                            state == Some(NodeState::Joined) || !l.everywhere
+                        } else {
+                            state == Some(NodeState::Inactive)
+                        }
+                    })
+                })
+            })
+        })
+    }
+
+    /// Whether every live joined node has this one inactive, as a whole and at all its levels. False if there is none.
+    pub fn is_out(&self, out: NodeId) -> bool {
+        let mut seen = false;
+        for machine in self.machines.iter().filter(|m| m.is_live() && m.id != out) {
+            let Some(membership) = machine.node().and_then(Node::membership) else { continue };
+            if membership.state() != NodeState::Joined {
+                continue;
+            }
+            seen = true;
+            let at = |l: LevelOrder| membership.member().state_at(l, out);
+            let inactive = membership.view().1.state(out) == NodeState::Inactive
+                && membership.member().levels().iter().all(|l| at(l.order) == Some(NodeState::Inactive));
+            if !inactive {
+                return false;
+            }
+        }
+        seen
+    }
+
+    /// The node that is master with a valid lease, if exactly one is.
+    pub fn master(&self) -> Option<NodeId> {
+        let mut masters = self.machines.iter().filter(|m| {
+            m.is_live()
+                && m.node().is_some_and(|n| {
+                    n.membership().is_some_and(|s| s.master().is_some()) && n.may_write(m.clock(self.now))
+                })
+        });
+        match (masters.next(), masters.next()) {
+            (Some(one), None) => Some(one.id),
+            _ => None,
+        }
+    }
+
+    /// What `status` says on a node.
+    pub fn status_of(&self, m: usize) -> String {
+        let mut text = String::new();
+        if let Some(machine) = self.machines.get(m) {
+            text = format!("-- node {} boot {}", machine.id, machine.boots);
+            match machine.node() {
+                Some(node) => {
+                    text.push_str(if machine.paused { ", paused\n" } else { "\n" });
+                    // Writing into a String cannot fail.
+                    let _ = node.write_status(machine.clock(self.now), &mut text);
+                }
+                None => text.push_str(&format!(" is off ({:?})", machine.halted)),
+            }
+        }
+        text
+    }
+
+    /// The trace, if it was to be kept.
+    pub fn trace(&self) -> &[String] {
+        self.recorder.lines()
+    }
+
+    /// How much the checker has seen.
+    pub fn counts(&self) -> quorate_check::Counts {
+        self.recorder.checker().counts()
+    }
+
+    /// The run ends.
+    ///
+    /// # Errors
+    /// What the checker says about the whole.
+    pub fn finish(&mut self) -> Result<(), Box<Broken>> {
+        self.recorder.finish();
+        self.judged()
+    }
+
+    // Inside.
+
+    fn schedule(&mut self, at: u64, what: What) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, what }));
+    }
+
+    fn fail(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// Whether everything is well so far.
+    fn judged(&mut self) -> Result<(), Box<Broken>> {
+        match self.broken.clone().or_else(|| self.recorder.broken.clone()) {
+            None => Ok(()),
+            Some(what) => Err(self.describe(what)),
+        }
+    }
+
+    fn describe(&self, what: String) -> Box<Broken> {
+        let status = (0..self.machines.len()).map(|m| self.status_of(m)).collect();
+        Box::new(Broken { at_us: self.now, what, tail: self.recorder.tail(), status })
+    }
+
+    fn tick(&mut self, m: usize, boot: u64, at: u64) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(m) else { return };
+        if machine.boots != boot || machine.wake_at != at || !machine.is_live() {
+            return;
+        }
+        machine.wake_at = u64::MAX;
+        if !machine.count_tick(now) {
+            return self.fail(format!("node {m} spins: it ticks more often than it may"));
+        }
+        self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
+    }
+
+    fn disk_done(&mut self, request: u64) {
+        let machine = self.disk.owner(request).and_then(|m| self.machines.get_mut(m));
+        if let Some(machine) = machine.filter(|m| m.paused) {
+            machine.held.push(Held::Disk(request));
+            return;
+        }
+        if let Some(request) = self.disk.done(request) {
+            self.answer(request);
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        let running = self.machines.get(request.machine).is_some_and(|m| m.boots == request.boot && m.node.is_some());
+        if !running {
+            return;
+        }
+        // The answer is copied out, because the call may submit the next request.
+        let result = self.disk.answer(&request).map(<[u8]>::to_vec);
+        let (m, tag) = (request.machine, request.tag);
+        self.call(m, |node, now, ports| {
+            let result = result.as_deref().map_err(|e| *e);
+            node.handle(now, Input::Disk { tag, result }, ports);
+        });
+    }
+
+    fn frame(&mut self, m: usize, bytes: &Rc<[u8]>) {
+        /// Frames that a NIC keeps for a processor that does not take them.
+        const RING: usize = 256;
+        let Some(machine) = self.machines.get_mut(m) else { return };
+        if machine.paused {
+            if machine.held.len() < RING {
+                machine.held.push(Held::Frame(bytes.clone()));
+            }
+            return;
+        }
+        self.call(m, |node, now, ports| node.handle(now, Input::Datagram(bytes), ports));
+    }
+
+    /// One call of a node, and everything that comes out of it.
+    fn call(&mut self, m: usize, f: impl FnOnce(&mut Node, Instant, &mut Ports<'_>)) {
+        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.is_live()) else { return };
+        let Some(mut node) = machine.node.take() else { return };
+        let (now, id, boot) = (machine.clock(self.now), machine.id, machine.boots);
+        let mut outbox = Outbox::default();
+        let mut sink = Tap { recorder: &mut self.recorder, t_us: self.now, node: id.get() };
+        let mut ports = Ports { post: &mut outbox, sink: &mut sink };
+        f(&mut node, now, &mut ports);
+        // Bounded: each pass of a level takes a step of a transition, and those end.
+        for _ in 0..1000 {
+            let mut did = false;
+            for probe in &mut machine.probes {
+                did |= probe.poll(now, &mut node, &mut ports);
+            }
+            if !did {
+                break;
+            }
+        }
+        let mut requests = Vec::new();
+        let mut halted = None;
+        while let Some(output) = node.poll_output() {
+            match output {
+                Output::Disk { tag, op } => requests.push((tag, op)),
+                Output::Halt(reason) => halted = Some(reason),
+            }
+        }
+        machine.node = Some(node);
+        self.check_fenced(m);
+        for (tag, op) in requests {
+            self.submit(m, boot, tag, op, now);
+        }
+        for (to, bytes) in outbox.0 {
+            for (node, at) in self.network.send(self.now, id, to, &mut self.random) {
+                self.schedule(at, What::Frame { machine: node.index(), bytes: bytes.clone() });
+            }
+        }
+        if let Some(reason) = halted {
+            self.machines[m].power_off();
+            self.machines[m].halted = Some(reason);
+            return;
+        }
+        self.rearm(m);
+    }
+
+    fn submit(&mut self, m: usize, boot: u64, tag: quorate_base::DiskTag, op: DiskOp, now: Instant) {
+        if let DiskOp::Write { at, not_after, .. } = &op {
+            self.check_owner(m, *at);
+            if not_after.is_some_and(|limit| now > limit) {
+                let refused = self.disk.refuse(m, boot, tag);
+                return self.schedule(self.now, What::Disk(DiskEvent::Done { request: refused }));
+            }
+        }
+        for (at, event) in self.disk.submit(self.now, (m, boot), (tag, op), &mut self.random) {
+            self.schedule(at, What::Disk(event));
+        }
+    }
+
+    fn rearm(&mut self, m: usize) {
+        let Some(machine) = self.machines.get_mut(m) else { return };
+        let due = machine.due();
+        if due == u64::MAX || due == machine.wake_at {
+            machine.wake_at = due;
+            return;
+        }
+        // A call takes its time: what is due at once comes a moment later.
+        let at = due.max(self.now + 1);
+        machine.wake_at = at;
+        let boot = machine.boots;
+        self.schedule(at, What::Tick { machine: m, boot });
+    }
+
+    // Invariants.
+
+    fn check_owner(&mut self, m: usize, at: u64) {
+        let owner = match Region::of(at) {
+            Region::Identity(n, _) | Region::Heartbeat(n) | Region::Ballot(n, _) => Some(n.index()),
+            Region::Superblock(_) | Region::Config(_) | Region::Spare => None,
+        };
+        if owner != Some(m) {
+            self.fail(format!("node {m} writes record {at}, which is not its own"));
+        }
+    }
+
+    fn check_landed(&mut self, landed: Landed) {
+        let Region::Ballot(n, _) = Region::of(landed.at) else { return };
+        // The writer may be dead by now; its incarnation stands in what it wrote.
+        let written = self.disk.incarnation_at(landed.at);
+        if written.is_some_and(|incarnation| self.recorder.fenced.contains(&(n, incarnation))) {
+            self.fail(format!("a ballot write of node {n} landed after its fence"));
+        }
+    }
+
+    fn check_fenced(&mut self, m: usize) {
+        let Some(machine) = self.machines.get(m) else { return };
+        let Some(node) = machine.node() else { return };
+        let Some(incarnation) = node.incarnation() else { return };
+        if self.recorder.fenced.contains(&(machine.id, incarnation)) && node.may_write(machine.clock(self.now)) {
+            self.fail(format!("node {m} may write although its fence is through"));
+        }
+    }
+}
+
+fn quorate_node_geometry() -> quorate_master_lock::DiskGeometry {
+    // As `cargo cluster db create` lays it out: the partition begins at 1 MiB, 512-byte blocks.
+    quorate_master_lock::DiskGeometry { first_lba: 2048, blocks_per_record: 8 }
+}
+
+fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId) {
+    // A name of the simulator's own is a valid one; were it not, no node would boot and every test would say so.
+    let Ok(name) = Name::new("simulated") else { return };
+    let superblock = Superblock {
+        generation: 1,
+        cluster,
+        name: name.clone(),
+        timing: setup.timing,
+        nodes: setup.nodes,
+        levels_max: 32,
+        fence: FenceMethod::Lease,
+        key: ClusterKey([7; 32]),
+    };
+    for copy in [0, 1] {
+        disk.put(layout::superblock(copy), superblock.encode(copy));
+    }
+    for n in NodeId::first(setup.nodes) {
+        disk.put(layout::config(n), NodeConfig::named(name.clone()).encode(cluster, n));
+    }
+}
