@@ -34,6 +34,11 @@ use heapless::Deque;
 /// Events kept for the user; the oldest goes when there are more.
 pub const EVENTS_MAX: usize = 32;
 
+/// How long an abort may stay unconfirmed before the unit is reset: as long as the outage a cluster
+/// survives frozen. Shorter is harmful under QEMU: its unit reset drains the disk inside the main loop,
+/// so a reset during a stall stops the whole virtual machine, where an abort only waits for its end.
+pub const ABORT_WAIT_US: u64 = 30_000_000;
+
 /// How writes are made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -48,7 +53,8 @@ pub enum Durability {
 pub struct Config {
     /// Longest time to an answer before a request is aborted (the cluster's `io_max`).
     pub io_max_us: u64,
-    /// Longest time to the confirmation of an abort before the unit is reset.
+    /// Longest time to the confirmation of an abort before the unit is reset. A denied abort leads to
+    /// the reset at once.
     pub abort_wait_us: u64,
     /// Time after which an unconfirmed reset is sent again.
     pub reset_wait_us: u64,
@@ -67,7 +73,7 @@ impl Config {
     pub const fn with_io_max_us(io_max_us: u64) -> Self {
         Self {
             io_max_us,
-            abort_wait_us: io_max_us,
+            abort_wait_us: ABORT_WAIT_US,
             reset_wait_us: 5_000_000,
             // QEMU queues up to three unit attentions at once.
             retries_max: 8,
@@ -148,7 +154,8 @@ pub struct Completion<'a> {
     pub operation: Operation,
     /// First block.
     pub lba: u64,
-    /// The bytes read (empty for a write), or why it failed. Either way its fate is known.
+    /// The bytes read (empty for a write), or why it failed. Either way it does nothing any more; of a
+    /// write that failed the block may have the old or the new content.
     pub result: Result<&'a [u8], Error>,
 }
 

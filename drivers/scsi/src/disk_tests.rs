@@ -297,11 +297,11 @@ fn without_confirmation_the_write_stays_outstanding_however_long() {
     disk.hba_mut().confirm = None;
     script(&mut disk, &[Behaviour::Hold]);
     disk.submit_write(0, 0, &[1; 512], DURABLE, 1).unwrap();
-    assert_eq!(settle(&mut disk, 60_000_000), []);
+    assert_eq!(settle(&mut disk, 120_000_000), []);
     assert_eq!(disk.submit_write(NOW.get(), 0, &[2; 512], DURABLE, 2), Err(SubmitError::WriteOutstanding));
     // What comes meanwhile waits.
     disk.submit_read(NOW.get(), 5, 1, 3).unwrap();
-    assert_eq!(settle(&mut disk, 60_000_000), []);
+    assert_eq!(settle(&mut disk, 120_000_000), []);
     let resets: Vec<_> =
         disk.hba_mut().tasks.iter().filter(|task| task.function == Function::ResetUnit).copied().collect();
     assert!(resets.len() >= 10);
@@ -477,7 +477,7 @@ proptest! {
                 },
             }
         }
-        for (done, _) in settle(&mut disk, NOW.get() + 60_000_000) {
+        for (done, _) in settle(&mut disk, NOW.get() + 120_000_000) {
             open.retain(|tag| *tag != done);
         }
         prop_assert!(open.is_empty(), "never ended: {open:?}");

@@ -48,7 +48,8 @@ pub enum Cause {
         /// How many.
         residual: u32,
     },
-    /// Not answered within `io_max`, and since confirmed to be ended.
+    /// Not answered within `io_max`, and since confirmed to be ended: it does nothing any more, but
+    /// what a write has done before is not known. The block must be read or written again.
     TimedOut,
     /// The adapter is dead.
     HbaBroken,

@@ -209,9 +209,11 @@ impl Steps {
             out.add(Rule::StateEarly, what);
             return;
         }
-        // Without survivors that know the dead node there is nobody to ask: no round (DESIGN 5, total power loss).
+        // Without survivors that know the dead node there is nobody to ask, and so no round (DESIGN 5, total power loss);
+        // and a node that lacks a level has no rounds there.
         let knew = self.ledger.was_notified(life, level, subject, Transition::Joining);
-        if (knew || is == NodeState::Joined) && !around.newest_master_cut() {
+        let joins = is == NodeState::Joined && self.ledger.level(subject, level, around.lc).is_some();
+        if (knew || joins) && !around.newest_master_cut() {
             out.add(Rule::StateEarly, format!("{subject} is {} at level {level} without a round", is.name()));
         }
     }
@@ -387,7 +389,7 @@ impl Steps {
         }
         let mut below: Vec<u16> = self.ledger.levels_of(subject, Transition::Joining).filter(|l| *l < level).collect();
         if let Some(levels) = self.ledger.registered.get(&subject) {
-            below.extend(levels.range(1..level).map(|(l, _)| *l));
+            below.extend(levels.range(1..level.max(1)).map(|(l, _)| *l));
         }
         for lower in below {
             let progress = self.ledger.transition_through(subject, Transition::Joining, lower, around.at_lc(forced_lc));
@@ -415,7 +417,7 @@ impl Steps {
         if event.transition == Transition::Joining
             && let Some(levels) = self.ledger.registered.get(&event.subject)
         {
-            below.extend(levels.range(1..event.level.min(USER_FROM)).map(|(l, _)| *l));
+            below.extend(levels.range(1..event.level.clamp(1, USER_FROM)).map(|(l, _)| *l));
         }
         for lower in below {
             self.check_level_through(event, lower, around, out);

@@ -406,3 +406,39 @@ fn fuzzed_lines_never_panic() {
         run(&lines, Options::simulator());
     }
 }
+
+#[test]
+fn no_single_line_of_a_transition_can_be_left_out() {
+    for (name, good) in [("life", whole_life()), ("power", power_loss())] {
+        for at in 0..good.lines.len() {
+            let line = &good.lines[at];
+            let same = |l: &&Value| ["node", "inc", "level"].iter().all(|f| l[*f] == line[*f]);
+            let used = || good.lines.iter().filter(same).any(|l| l["ev"] == "notify");
+            let needed = match line["ev"].as_str() {
+                Some("ack" | "fence" | "boot") => true,
+                // What was not acknowledged may not have come.
+                Some("notify") => {
+                    let key = ["node", "inc", "level", "round", "subject", "transition", "barrier"];
+                    good.lines.iter().any(|l| l["ev"] == "ack" && key.iter().all(|f| l[*f] == line[*f]))
+                }
+                // A level that its node never came to may as well not be there.
+                Some("register") => used(),
+                _ => false,
+            };
+            // The master's own words; a round may be known from its repetition.
+            let needed = needed || (line["ev"] == "lock" && line["phase"] == "acquired");
+            if !needed {
+                continue;
+            }
+            let mut lines = good.lines.clone();
+            lines.remove(at);
+            story::renumber(&mut lines);
+            let report = run(&lines, Options::default());
+            // A killed node's last words may be lost; nobody can tell whether it wrote more.
+            let killed = line["node"] == 0 && line["inc"] == 1 && name == "life";
+            let last_words =
+                killed && good.lines[at + 1..].iter().filter(|l| l["node"] == 0 && l["inc"] == 1).count() < 2;
+            assert!(!report.violations.is_empty() || last_words, "{name}: without {line}\n{report}");
+        }
+    }
+}

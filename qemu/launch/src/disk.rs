@@ -146,9 +146,11 @@ impl FaultDisk {
 impl Drop for FaultDisk {
     fn drop(&mut self) {
         self.change(|f| f.ending = true);
-        // Ends the wait for a next connection.
-        let _ = UnixStream::connect(&self.socket);
-        if let Some(thread) = self.thread.take() {
+        // Ends the wait for a next connection. Where somebody removed the socket the thread cannot be woken: it is left
+        // to end with the process.
+        if UnixStream::connect(&self.socket).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
             let _ = thread.join();
         }
         let _ = std::fs::remove_file(&self.socket);
@@ -306,23 +308,32 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     struct Rig {
-        dir: PathBuf,
         disk: FaultDisk,
         killed: Arc<AtomicBool>,
-        client: UnixStream,
+        client: Option<UnixStream>,
+        dir: Dir,
+    }
+
+    /// Removed last: the disk's socket stands in it.
+    struct Dir(PathBuf);
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 
     impl Rig {
         fn new() -> Self {
-            let dir = crate::run_dir::make().expect("directory");
-            let image = dir.join("image");
+            let dir = Dir(crate::run_dir::make().expect("directory"));
+            let image = dir.0.join("image");
             std::fs::write(&image, vec![7; 8192]).expect("image");
             let killed = Arc::new(AtomicBool::new(false));
             let kill = killed.clone();
             let kill = Box::new(move || kill.store(true, Ordering::Release));
-            let disk = FaultDisk::start(&image, &dir.join("socket"), kill).expect("disk");
-            let client = Self::connect(&dir);
-            Self { dir, disk, killed, client }
+            let disk = FaultDisk::start(&image, &dir.0.join("socket"), kill).expect("disk");
+            let client = Some(Self::connect(&dir.0));
+            Self { disk, killed, client, dir }
         }
 
         fn connect(dir: &Path) -> UnixStream {
@@ -335,29 +346,27 @@ mod tests {
             client
         }
 
+        fn client(&mut self) -> &mut UnixStream {
+            self.client.as_mut().expect("connected")
+        }
+
         fn ask(&mut self, kind: u16, offset: u64, length: u32, bytes: &[u8]) {
             let head = [&0x2560_9513u32.to_be_bytes()[..], &0u16.to_be_bytes(), &kind.to_be_bytes()].concat();
             let rest = [&1u64.to_be_bytes()[..], &offset.to_be_bytes(), &length.to_be_bytes(), bytes].concat();
-            self.client.write_all(&[head, rest].concat()).expect("write");
+            self.client().write_all(&[head, rest].concat()).expect("write");
         }
 
         fn answer(&mut self, length: usize) -> (u32, Vec<u8>) {
             let mut head = [0; 16];
-            self.client.read_exact(&mut head).expect("answer");
+            self.client().read_exact(&mut head).expect("answer");
             let error = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
             let mut bytes = vec![0; if error == 0 { length } else { 0 }];
-            self.client.read_exact(&mut bytes).expect("bytes");
+            self.client().read_exact(&mut bytes).expect("bytes");
             (error, bytes)
         }
 
         fn image(&self) -> Vec<u8> {
-            std::fs::read(self.dir.join("image")).expect("image")
-        }
-    }
-
-    impl Drop for Rig {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.dir);
+            std::fs::read(self.dir.0.join("image")).expect("image")
         }
     }
 
@@ -381,10 +390,10 @@ mod tests {
         let mut rig = Rig::new();
         rig.disk.stall();
         rig.ask(1, 0, 1, &[1]);
-        rig.client.set_read_timeout(Some(Duration::from_millis(30))).expect("timeout");
-        assert!(rig.client.read(&mut [0]).is_err(), "no answer while it is stalled");
+        rig.client().set_read_timeout(Some(Duration::from_millis(30))).expect("timeout");
+        assert!(rig.client().read(&mut [0]).is_err(), "no answer while it is stalled");
         assert_eq!(rig.image()[0], 7);
-        rig.client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        rig.client().set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
         rig.disk.heal();
         assert_eq!(rig.answer(0), (0, vec![]));
         assert_eq!(rig.image()[0], 1);
@@ -395,7 +404,8 @@ mod tests {
         let mut rig = Rig::new();
         rig.disk.stall();
         rig.ask(1, 0, 1, &[1]);
-        rig.client = Rig::connect(&rig.dir);
+        rig.client = None;
+        rig.client = Some(Rig::connect(&rig.dir.0));
         rig.disk.heal();
         rig.ask(0, 0, 1, &[]);
         assert_eq!(rig.answer(1), (0, vec![7]));

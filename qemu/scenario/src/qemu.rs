@@ -35,6 +35,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A format version that nobody knows, for [`ImageEdit::Version`].
 const UNKNOWN_VERSION: u16 = 0x7fff;
 
+/// Which bit of a superblock is turned for [`ImageEdit::DamageSuperblock`]: one of its time-outs.
+const SUPERBLOCK_BIT: u32 = 800;
+
 /// How often a disk that is being written is read before what is found counts.
 const READ_ATTEMPTS: u32 = 5;
 
@@ -367,7 +370,7 @@ impl Backend for World {
             ImageEdit::Enable => quorate_image::edit_node(path, node()?, |c| c.enabled = true),
             ImageEdit::Unconfigure => quorate_image::damage(path, Region::Config(node()?), Damage::Fill(0)),
             ImageEdit::DamageSuperblock => {
-                [0, 1].iter().try_for_each(|copy| quorate_image::damage(path, Region::Superblock(*copy), Damage::Torn))
+                [0, 1].iter().try_for_each(|copy| quorate_image::damage(path, Region::Superblock(*copy), Damage::Flip(SUPERBLOCK_BIT)))
             }
             ImageEdit::Version => quorate_image::set_version(path, UNKNOWN_VERSION),
             ImageEdit::Foreign => quorate_image::set_cluster(path, ClusterId(*b"another cluster!")),

@@ -201,6 +201,13 @@ impl World {
         self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
     }
 
+    /// What a machine declares beside membership from its next boot on.
+    pub fn set_levels(&mut self, m: usize, levels: Vec<ProbeLevel>) {
+        if let Some(machine) = self.machines.get_mut(m) {
+            machine.levels = levels;
+        }
+    }
+
     /// Ends a machine at once. What it was writing meets its fate.
     pub fn kill(&mut self, m: usize, last: LastWrite) {
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_some()) else { return };

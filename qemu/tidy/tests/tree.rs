@@ -1,6 +1,7 @@
 //! The tree keeps its rules. Every finding names its place.
 
-use quorate_tidy::rules::{FILE_RULES, forbids_unsafe};
+use quorate_tidy::rules::{FILE_RULES, UNSAFE_FILES, forbids_unsafe};
+use quorate_tidy::source::words;
 use quorate_tidy::{dependencies, layout, tree};
 use std::process::Command;
 
@@ -43,6 +44,14 @@ fn every_crate_forbids_unsafe() {
         (s.path.ends_with("src/lib.rs") || s.path.ends_with("src/main.rs")) && !s.path.starts_with("qemu/fuzz/")
     });
     assert_none("forbid unsafe", roots.flat_map(forbids_unsafe).collect());
+}
+
+#[test]
+fn no_file_is_named_for_unsafe_without_need() {
+    let sources = tree::sources().unwrap();
+    let has_unsafe = |path: &str| sources.iter().any(|s| s.path == path && words(&s.code, "unsafe").next().is_some());
+    let idle = UNSAFE_FILES.into_iter().filter(|path| !has_unsafe(path));
+    assert_none("named files", idle.map(str::to_owned).collect());
 }
 
 #[test]
