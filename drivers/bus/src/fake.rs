@@ -128,6 +128,12 @@ impl FakeDevice {
 
     /// Writes the answer and returns the request.
     pub fn complete(&self, queue: usize, chain: Chain, answer: &[u8]) {
+        let written = self.write_answer(&chain, answer);
+        self.push_used(queue, u32::from(chain.head), written as u32);
+    }
+
+    /// Writes the answer without returning the request; how many bytes there was room for.
+    pub fn write_answer(&self, chain: &Chain, answer: &[u8]) -> usize {
         let mut bytes = answer.iter();
         for (address, len) in &chain.writable {
             for i in 0..u64::from(*len) {
@@ -136,8 +142,7 @@ impl FakeDevice {
                 }
             }
         }
-        let written = answer.len() - bytes.len();
-        self.push_used(queue, u32::from(chain.head), written as u32);
+        answer.len() - bytes.len()
     }
 
     /// Puts any element into the used ring, as a hostile device might.

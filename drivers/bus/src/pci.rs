@@ -191,6 +191,11 @@ impl<C: ConfigurationAccess> Pci<C> {
     /// # Errors
     /// [`OpenError::NoAddressSpace`] when the window is full.
     pub fn assign_bars(&mut self, functions: &[Function], window: Range<u32>) -> Result<usize, OpenError> {
+        // Finding the size of a BAR in use unmaps it for a moment, and each time an emulator rebuilds its memory map: tens of
+        // milliseconds over all devices. So nothing is sized as long as no BAR is empty.
+        if !functions.iter().any(|function| self.has_empty_bar(function)) {
+            return Ok(0);
+        }
         let mut next = u64::from(window.start);
         for function in functions {
             self.each_memory_bar(function, |_, _, address, size| {
@@ -227,6 +232,26 @@ impl<C: ConfigurationAccess> Pci<C> {
             }
         }
         Ok(given)
+    }
+
+    /// A memory BAR of an ordinary function has no address yet.
+    fn has_empty_bar(&mut self, function: &Function) -> bool {
+        const WIDE_MEMORY: u32 = 0b100;
+        if function.class.0 == 6 {
+            return false;
+        }
+        let mut index = 0;
+        while index < 6 {
+            let register = self.bar_register(function, index);
+            if register & !0xf == 0
+                && let Ok(Some(BarInfo::Memory { address: 0, size: 1.., .. })) =
+                    self.root.bar_info(function.address, index)
+            {
+                return true;
+            }
+            index += if register & 0b111 == WIDE_MEMORY { 2 } else { 1 };
+        }
+        false
     }
 
     /// Calls `f(index, is_64_bit, address, size)` for each memory BAR of an ordinary function.

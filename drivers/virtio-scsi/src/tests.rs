@@ -90,6 +90,19 @@ fn data_goes_both_ways_and_the_slot_comes_back() {
 }
 
 #[test]
+fn a_write_whose_length_counts_its_own_data_is_good_as_qemu_does_it() {
+    let (device, mut adapter) = adapter();
+    let write = command(Cdb::write(8, 1, true), Transfer::Out(512));
+    adapter.submit(0, &write, &mut || true).unwrap();
+    let chain = device.take(2).unwrap();
+    device.write_answer(&chain, &response(0, 0, 0, &[]));
+    device.push_used(2, u32::from(chain.head), (RESPONSE_BYTES + 512) as u32);
+    let outcome = adapter.poll().unwrap();
+    assert_eq!((outcome.response, outcome.status), (Response::Ok, 0));
+    assert_eq!(adapter.violation(), None);
+}
+
+#[test]
 fn an_answer_that_was_never_written_is_an_error() {
     let (device, mut adapter) = adapter();
     let ready = command(Cdb::test_unit_ready(), Transfer::None);

@@ -335,7 +335,7 @@ impl MasterLock {
                 self.on_look(now, trace);
             }
         } else {
-            self.not_before = now.plus_ms(self.timing.disk_heartbeat / 8);
+            self.not_before = self.retry_at(now);
         }
         if self.ended {
             return;
@@ -357,14 +357,19 @@ impl MasterLock {
             } else if self.hurry > 0 {
                 // A tie: the others lower their flags within a few operations. Look again sooner than a beat from now.
                 self.hurry -= 1;
-                self.next_beat = self.next_beat.min(now.plus_ms(self.timing.disk_heartbeat / 8));
+                self.next_beat = self.next_beat.min(self.retry_at(now));
             }
         }
     }
 
+    // Sooner than a beat from now, but not at once: the disk is not to be hammered.
+    fn retry_at(&self, now: Instant) -> Instant {
+        now.plus_ms((self.timing.disk_heartbeat / 8).max(1))
+    }
+
     // A request failed, or this beat must not write. The next beat begins in its time.
     pub(crate) fn pause(&mut self, now: Instant) {
-        self.not_before = now.plus_ms(self.timing.disk_heartbeat / 8);
+        self.not_before = self.retry_at(now);
         if self.farewell == Farewell::Asked || self.releasing {
             self.next_beat = self.next_beat.min(self.not_before);
         }

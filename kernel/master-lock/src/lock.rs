@@ -80,6 +80,8 @@ pub struct MasterLock {
     pub(crate) committed: ViewName,
     pub(crate) view: View,
     pub(crate) unjudged: bool,
+    /// A committed view let this node go right after one in which it was leaving.
+    pub(crate) let_go: bool,
     // Out.
     request: Option<(DiskTag, DiskOp)>,
     events: Vec<LockEvent, EVENTS_MAX>,
@@ -151,6 +153,7 @@ impl MasterLock {
             committed: ViewName::default(),
             view: View::EMPTY,
             unjudged: false,
+            let_go: false,
             request: None,
             events: Vec::new(),
             halt: None,

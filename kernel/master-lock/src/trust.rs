@@ -76,6 +76,10 @@ impl MasterLock {
             return self.end(HaltReason::Impossible { what: "two committed views with one number" });
         }
         if self.is_newer(name) {
+            let mine = |v: &View| (v.incarnation(self.me) == self.incarnation).then(|| v.state(self.me));
+            self.let_go |= name.number == self.committed.number + 1
+                && mine(&self.view) == Some(NodeState::Leaving)
+                && mine(view) == Some(NodeState::Inactive);
             self.committed = name;
             self.view.clone_from(view);
             self.unjudged = true;
@@ -109,7 +113,7 @@ impl MasterLock {
             && best.predecessor.view.state(self.me) == NodeState::Leaving
             && best.predecessor.view.incarnation(self.me) == self.incarnation;
         let leaving = self.status.state == NodeState::Leaving || self.farewell == Farewell::Asked;
-        inactive && (was_leaving || (leaving && now < self.lease.until))
+        inactive && (self.let_go || was_leaving || (leaving && now < self.lease.until))
     }
 
     // The old life's forced leave is done: its fence stands, nothing of it lands any more.

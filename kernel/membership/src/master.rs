@@ -278,7 +278,10 @@ impl Master {
             NodeState::Inactive => {
                 self.progress[i] = None;
                 self.fences[i] = None;
-                self.map.remove(n);
+                if n != self.me {
+                    // The own levels are those of this life; the view is about the former one.
+                    self.map.remove(n);
+                }
                 self.condemned.remove(n);
                 self.leaves.remove(n);
             }

@@ -68,6 +68,8 @@ pub enum RegisterError {
 pub struct Member {
     levels: Vec<Level, LEVELS_MAX>,
     steps: [Option<Step>; NODES_MAX],
+    /// The round of each node's join that was given to a level last.
+    joins: [Option<RoundId>; NODES_MAX],
     rounds: Vec<Round, ROUNDS_MAX>,
     acks: Vec<AckEntry, NODES_MAX>,
 }
@@ -75,7 +77,7 @@ pub struct Member {
 impl Member {
     /// With no level registered.
     pub const fn new() -> Self {
-        Self { levels: Vec::new(), steps: [None; NODES_MAX], rounds: Vec::new(), acks: Vec::new() }
+        Self { levels: Vec::new(), steps: [None; NODES_MAX], joins: [None; NODES_MAX], rounds: Vec::new(), acks: Vec::new() }
     }
 
     /// Registers a level (EP p. 5).
@@ -204,7 +206,7 @@ impl Member {
         }
         let Some(level) = self.levels.iter_mut().find(|l| l.order == step.level) else { return };
         if let Some(round) = overtakes
-            && slot.as_ref().is_none_or(|s| s.round != round)
+            && self.joins[step.subject.node.index()] != Some(round)
             && step.subject.transition == Transition::ForcedLeaving
         {
             // This manager had not delivered the Joining: it delivers it, overtaken at once (DESIGN 5, EP Table 1).
@@ -221,6 +223,9 @@ impl Member {
             subject: step.subject,
             barrier: step.barrier,
         }));
+        if step.subject.transition == Transition::Joining {
+            self.joins[step.subject.node.index()] = Some(step.round);
+        }
         *slot = Some(step);
     }
 

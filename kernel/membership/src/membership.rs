@@ -134,6 +134,20 @@ impl Membership {
         if self.view.incarnation(self.me) == self.incarnation { self.view.state(self.me) } else { NodeState::Inactive }
     }
 
+    /// What this node's heartbeats say of its state. A joined node that asked to leave says so at once, so that nobody hands
+    /// the lock over to it; and one that a view let go is "leaving" until its clean mark is written.
+    pub fn told_state(&self) -> NodeState {
+        match self.state() {
+            NodeState::Joined => self.wish(),
+            NodeState::Inactive if self.view.incarnation(self.me) == self.incarnation => self.wish(),
+            state => state,
+        }
+    }
+
+    fn wish(&self) -> NodeState {
+        if self.leaving { NodeState::Leaving } else { self.state() }
+    }
+
     /// The last refusal of this node's join, if it was refused and is not in.
     pub fn refused(&self) -> Option<&Refuse> {
         self.refused.as_ref().filter(|_| self.state() == NodeState::Inactive)
@@ -406,7 +420,7 @@ impl Membership {
     /// The master's part.
     fn lead(&mut self, ctx: &mut Context<'_, '_>) {
         let condemned = self.condemned(ctx);
-        let hand_over = self.leaving && !self.alive_joined(ctx).without(self.me).is_empty();
+        let hand_over = self.leaving && !self.heirs(ctx).is_empty();
         let outside = self.outside.contains(self.me);
         let Some(master) = &mut self.master else { return };
         if ctx.lock.master() != Some(master.ballot()) || ctx.lock.frozen(ctx.now) {
@@ -420,9 +434,8 @@ impl Membership {
             master.ask_for_self(self.incarnation, ctx.now);
         }
         if self.leaving {
-            // The last one waits until those that are joining are in, and hands over to them.
-            let joining = self.view.nodes_in(&[NodeState::Joining]).without(self.me);
-            if joining.is_empty() {
+            // The last one waits until those that are joining are in, and hands over to them, or until all others left.
+            if self.view.members().without(self.me).is_empty() {
                 master.leave_self();
             }
         }
@@ -440,8 +453,8 @@ impl Membership {
             .without(self.me)
             .iter()
             .filter(|n| {
-                let verdict = judge(&self.evidence(*n, ctx), &self.timing, outage);
-                verdict == Verdict::Out || (verdict == Verdict::Cut && self.outside.contains(*n))
+                // One that this node hears may still be cut from another: the reach sets decide about all that beat.
+                judge(&self.evidence(*n, ctx), &self.timing, outage) == Verdict::Out || self.outside.contains(*n)
             })
             .collect()
     }
@@ -493,6 +506,16 @@ impl Membership {
         }
     }
 
+    /// Live joined nodes but this one that do not want to leave themselves: the lock is for one of them.
+    fn heirs(&self, ctx: &Context<'_, '_>) -> NodeSet {
+        let stays = |n: &NodeId| {
+            let block = ctx.lock.peer(*n).heartbeat.as_ref().is_some_and(|h| h.state == NodeState::Leaving);
+            let frame = ctx.net.peer(*n).heartbeat.as_ref().is_some_and(|h| h.status.state == NodeState::Leaving);
+            !(block || frame)
+        };
+        self.alive_joined(ctx).without(self.me).iter().filter(stays).collect()
+    }
+
     /// Joined nodes whose heartbeat block moves (or that this node hears).
     fn alive_joined(&self, ctx: &Context<'_, '_>) -> NodeSet {
         self.view
@@ -518,7 +541,7 @@ impl Membership {
         }
         let others = self.alive_joined(ctx).without(self.me);
         match self.state() {
-            NodeState::Joined if self.leaving => others.is_empty(),
+            NodeState::Joined if self.leaving => self.heirs(ctx).is_empty(),
             NodeState::Joined => true,
             // An outsider that wants to go has no need of it; a joining or leaving one finishes its way.
             NodeState::Inactive => others.is_empty() && !self.leaving,

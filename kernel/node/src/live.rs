@@ -186,7 +186,7 @@ impl Live {
 
     /// What the next heartbeats say of this node.
     fn tell(&mut self, now: Instant, carrier: bool) {
-        let state = self.membership.state();
+        let state = self.membership.told_state();
         self.lock.set_status(master_lock::Status {
             state,
             hears: self.net.hears(),

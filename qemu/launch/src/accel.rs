@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The accelerator.
@@ -20,11 +21,17 @@ pub enum Accel {
 const BOOT_MAX: Duration = Duration::from_secs(10);
 
 impl Accel {
-    /// TCG or KVM: for [`Accel::Auto`] both are tried, which takes about two boots, and only where there is a KVM.
+    /// TCG or KVM: for [`Accel::Auto`] both are tried, once in a process, which takes about two boots, and only where
+    /// there is a KVM.
     pub(crate) fn resolve(self, qemu: &Path, image: &Path) -> Self {
-        if self != Self::Auto {
-            return self;
+        static FASTER: OnceLock<Accel> = OnceLock::new();
+        match self {
+            Self::Auto => *FASTER.get_or_init(|| Self::faster(qemu, image)),
+            chosen => chosen,
         }
+    }
+
+    fn faster(qemu: &Path, image: &Path) -> Self {
         if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
             return Self::Tcg;
         }

@@ -137,6 +137,7 @@ impl Cluster {
             nic: self.options.nic,
             memory_mib: self.options.memory_mib,
             route: if machine.disk.is_some() { DiskRoute::Harness } else { DiskRoute::Direct },
+            block_size: self.options.block_size,
             disk_present: !slot.disk_gone,
             extra: &self.options.extra_arguments,
         });
@@ -320,7 +321,7 @@ impl Cluster {
             let mut slot = machine.slot();
             (std::mem::replace(&mut slot.disk_gone, false), slot.process.is_some())
         };
-        if was_gone && runs { self.qmp(n, "device_add", qemu::disk_device()).map(drop) } else { Ok(()) }
+        if was_gone && runs { self.qmp(n, "device_add", qemu::disk_device(self.options.block_size)).map(drop) } else { Ok(()) }
     }
 
     /// Runs a QMP command on a machine.

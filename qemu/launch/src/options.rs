@@ -50,6 +50,8 @@ pub struct ClusterOptions {
     /// Whether the disks' requests go through the harness, so that they can be stalled, delayed, failed and torn. Costs
     /// some 50 µs a request; `disk_cut` with `gone` works without.
     pub disk_faults: bool,
+    /// Bytes of a logical block of the disks: 512 or 4096.
+    pub block_size: u32,
     /// Where logs, consoles, QEMU's messages and a capture of all frames are kept; `None`: nowhere.
     pub keep_logs: Option<PathBuf>,
     /// Memory of each machine, MiB.
@@ -70,6 +72,7 @@ impl ClusterOptions {
             accel: Accel::Tcg,
             nic: Nic::default(),
             disk_faults: false,
+            block_size: 512,
             keep_logs: None,
             memory_mib: MEMORY_MIB,
             extra_arguments: Vec::new(),

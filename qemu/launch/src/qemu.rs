@@ -43,6 +43,8 @@ pub struct Spec<'a> {
     pub memory_mib: u32,
     /// How the disk is reached.
     pub route: DiskRoute,
+    /// Bytes of its logical block.
+    pub block_size: u32,
     /// Whether the disk is there from the start (else it is added later).
     pub disk_present: bool,
     /// Further arguments.
@@ -98,12 +100,12 @@ fn disk(spec: &Spec<'_>, image: &Path, push: &mut impl FnMut(&str, String)) {
     push("-blockdev", json!({"driver": "raw", "node-name": "d0", "file": "f0"}).to_string());
     push("-device", adapter.into());
     if spec.disk_present {
-        push("-device", disk_device().to_string());
+        push("-device", disk_device(spec.block_size).to_string());
     }
 }
 
 /// The disk as a device, for `-device` and for `device_add`.
-pub fn disk_device() -> Value {
+pub fn disk_device(block_size: u32) -> Value {
     json!({
         "driver": "scsi-hd",
         "id": DISK_ID,
@@ -112,6 +114,8 @@ pub fn disk_device() -> Value {
         "share-rw": true,
         "serial": DISK_SERIAL,
         "wwn": DISK_WWN,
+        "logical_block_size": block_size,
+        "physical_block_size": block_size,
     })
 }
 
@@ -141,6 +145,7 @@ mod tests {
             nic: Nic::Virtio,
             memory_mib: 64,
             route,
+            block_size: 4096,
             disk_present,
             extra: &["-S".to_owned()],
         })
@@ -157,6 +162,7 @@ mod tests {
             "virtio-net-pci,id=nic0,netdev=n0,mac=52:54:00:51:00:02,romfile= ",
             r#""filename":"/x/disk,1.img""#,
             r#""share-rw":true"#,
+            r#""logical_block_size":4096"#,
         ] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }

@@ -5,7 +5,8 @@
 //! random      the one seeded generator          machine    a node, its levels, its clock
 //! faults      what may go wrong                 recorder   trace lines, given to the checker at once
 //! disk        records, requests                 world      the queue, and what is done to machines
-//! network     links                             schedule   random faults for a seed, then healing
+//! network     links                             schedule   random damage, then healing
+//!                                               run        a seed from beginning to end
 //! ```
 //! A run is a function of its seed: the same seed gives the same trace, byte for byte.
 #![forbid(unsafe_code)]
@@ -16,6 +17,8 @@ mod machine;
 mod network;
 mod random;
 mod recorder;
+mod run;
+mod schedule;
 mod world;
 
 pub use disk::Disk;
@@ -23,4 +26,5 @@ pub use faults::{DiskFaults, Faults, LastWrite, NetFaults};
 pub use machine::Machine;
 pub use network::Network;
 pub use random::Random;
+pub use run::{Failure, Outcome, RunOptions, Summary, run_seed, run_seeds};
 pub use world::{Broken, Setup, World};

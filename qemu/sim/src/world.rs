@@ -289,6 +289,11 @@ impl World {
         self.judged().map(|()| true)
     }
 
+    /// When the next event happens; `u64::MAX` if nothing ever will.
+    pub fn next_at(&self) -> u64 {
+        self.queue.peek().map_or(u64::MAX, |Reverse(next)| next.at)
+    }
+
     /// Everything until a moment of the run happens.
     ///
     /// # Errors

@@ -279,7 +279,8 @@ fn ep_p6_a_leave_while_joining_waits_for_the_level_in_progress() {
         world.run_until(world.now + seed * 1500)?;
         world.leave(1);
         world.wait("left", 4000, |w| w.settled(set(&[0])) && w.machine(1).is_some_and(|m| m.halted.is_some()))?;
-        assert!(world.machine(1).unwrap().halted.unwrap().is_wanted());
+        let halted = world.machine(1).unwrap().halted.unwrap();
+        assert!(halted.is_wanted(), "seed {seed}: {halted}");
         world.finish()
     });
 }

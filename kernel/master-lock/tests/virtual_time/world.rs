@@ -86,15 +86,8 @@ pub struct Node {
     trace: TraceClock,
     pub halted: Option<HaltReason>,
     pub events: Vec<LockEvent>,
-    fences: HashMap<(NodeId, Incarnation), Fence>,
+    fences: HashMap<(NodeId, Incarnation), Instant>,
     ticks: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fence {
-    committed: Instant,
-    beats: u64,
-    done: Option<Instant>,
 }
 
 pub struct World {
@@ -498,7 +491,7 @@ impl World {
         view: &View,
         lock: &MasterLock,
         incarnation: Incarnation,
-        fences: &mut HashMap<(NodeId, Incarnation), Fence>,
+        fences: &mut HashMap<(NodeId, Incarnation), Instant>,
         now: Instant,
         timing: Timing,
     ) -> Option<View> {
@@ -524,15 +517,12 @@ impl World {
                     changed = true;
                 }
                 NodeState::ForcedLeaving => {
-                    let begun = Fence { committed: now, beats: lock.beats(), done: None };
-                    let fence = fences.entry((node, entry)).or_insert(begun);
-                    // The victim's heartbeat is read after the commit: in the second beat from it at the latest.
-                    if fence.done.is_none() && lock.beats() >= fence.beats + 2 {
+                    // The look of the commit (or of the takeover) read the victim's heartbeat after the accepting.
+                    let fence = *fences.entry((node, entry)).or_insert_with(|| {
                         let same = peer.heartbeat.is_some_and(|h| h.incarnation == entry);
-                        let from = if same { peer.changed_at } else { fence.committed };
-                        fence.done = Some(from.plus_ms(timing.dead));
-                    }
-                    if fence.done.is_some_and(|d| now >= d) {
+                        (if same { peer.changed_at } else { now }).plus_ms(timing.dead)
+                    });
+                    if now >= fence {
                         next.set(node, NodeState::Inactive, entry);
 
                         changed = true;

@@ -1,0 +1,41 @@
+//! Runs a range of seeds outside of the tests: `cargo run -p quorate-sim --example seeds -- NODES FROM TO [TRACE]`. Goes on
+//! after a failure; with TRACE the last seed's trace is written there.
+
+use quorate_sim::{RunOptions, run_seed};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |i: usize| args.get(i).and_then(|a| a.parse::<u64>().ok());
+    let (Some(nodes), Some(from), Some(to)) = (number(0), number(1), number(2)) else {
+        eprintln!("give NODES FROM TO [TRACE]");
+        std::process::exit(2);
+    };
+    let options = RunOptions { keep_trace: args.get(3).is_some(), ..RunOptions::default() };
+    let began = std::time::Instant::now();
+    let (mut failed, mut virtual_us, mut slowest) = (0, 0, (0, 0));
+    for seed in from..to {
+        let trace = match run_seed(seed, nodes as u8, &options) {
+            Ok(outcome) => {
+                virtual_us += outcome.virtual_us;
+                slowest = slowest.max((outcome.settled_us, seed));
+                outcome.trace
+            }
+            Err(failure) => {
+                failed += 1;
+                if to - from == 1 {
+                    println!("{failure}");
+                } else {
+                    println!("seed {seed}: at {} us: {}", failure.broken.at_us, failure.broken.what);
+                }
+                failure.trace
+            }
+        };
+        if let Some(path) = args.get(3)
+            && let Err(error) = std::fs::write(path, trace.join("\n") + "\n")
+        {
+            eprintln!("{path}: {error}");
+        }
+    }
+    let ratio = virtual_us as f64 / began.elapsed().as_micros() as f64;
+    println!("{} of {} failed; slowest settling {slowest:?}; {ratio:.0} times real time", failed, to - from);
+}

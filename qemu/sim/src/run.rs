@@ -1,0 +1,158 @@
+//! A seed's run from beginning to end, and many of them.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::faults::Faults;
+use crate::schedule::Schedule;
+use crate::world::{Broken, Setup, World};
+
+/// How a seed is run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// What disk and network do wrong during the damage; `None`: the seed decides between healthy, light and full.
+    pub faults: Option<Faults>,
+    /// For how long things are damaged, ms of run time.
+    pub damage_ms: u64,
+    /// Keep the trace.
+    pub keep_trace: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { faults: None, damage_ms: 15_000, keep_trace: false }
+    }
+}
+
+/// What a run that kept every invariant leaves.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Run time, µs.
+    pub virtual_us: u64,
+    /// How long the cluster took to settle after everything was healed, µs.
+    pub settled_us: u64,
+    /// Events.
+    pub events: u64,
+    /// What the checker saw.
+    pub counts: quorate_check::Counts,
+    /// The trace's lines, if they were to be kept.
+    pub trace: Vec<String>,
+}
+
+/// A run that broke an invariant or did not settle.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: u8,
+    /// What was wrong.
+    pub broken: Box<Broken>,
+    /// The trace's lines, if they were to be kept.
+    pub trace: Vec<String>,
+}
+
+impl Failure {
+    /// The command that runs this seed again, with its trace.
+    pub fn replay(&self) -> String {
+        let (nodes, seed, next) = (self.nodes, self.seed, self.seed + 1);
+        format!("cargo cluster sim --nodes {nodes} --seeds {seed}..{next} --trace seed-{seed}.jsonl")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.broken)?;
+        writeln!(f, "seed {} failed", self.seed)?;
+        write!(f, "replay: {}", self.replay())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What many runs came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Seeds that were run.
+    pub runs: u64,
+    /// Run time of all of them, µs.
+    pub virtual_us: u64,
+    /// Events of all of them.
+    pub events: u64,
+    /// The longest settling, µs, and its seed.
+    pub slowest: (u64, u64),
+    /// Committed views.
+    pub views: u64,
+    /// Notifications.
+    pub notifies: u64,
+    /// Fences.
+    pub fences: u64,
+    /// Lives.
+    pub lives: u64,
+}
+
+impl Summary {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.virtual_us += outcome.virtual_us;
+        self.events += outcome.events;
+        self.slowest = self.slowest.max((outcome.settled_us, outcome.seed));
+        self.views += outcome.counts.views;
+        self.notifies += outcome.counts.notifies;
+        self.fences += outcome.counts.fences;
+        self.lives += outcome.counts.lives;
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The first invariant that broke, or that the cluster did not settle.
+pub fn run_seed(seed: u64, nodes: u8, options: &RunOptions) -> Result<Outcome, Box<Failure>> {
+    let faults = options.faults.unwrap_or_else(|| match seed % 3 {
+        0 => Faults::default(),
+        1 => Faults::light(),
+        _ => Faults::full(),
+    });
+    // DESIGN 7 allows clocks that differ by one per cent.
+    let clock_ppm = if seed.is_multiple_of(2) { 0 } else { 10_000 };
+    let setup = Setup { faults, clock_ppm, keep_trace: options.keep_trace, ..Setup::new(seed, nodes) };
+    let mut world = World::new(&setup);
+    let result = Schedule::new(seed, nodes).run(&mut world, options.damage_ms).and_then(|settled_us| {
+        world.finish()?;
+        Ok(settled_us)
+    });
+    let trace = world.trace().to_vec();
+    match result {
+        Ok(settled_us) => Ok(Outcome {
+            seed,
+            virtual_us: world.now,
+            settled_us,
+            events: world.events,
+            counts: world.counts(),
+            trace,
+        }),
+        Err(broken) => Err(Box::new(Failure { seed, nodes, broken, trace })),
+    }
+}
+
+/// Runs all seeds of a range, and stops at the first that fails. `progress` is told after each.
+///
+/// # Errors
+/// The first failure.
+pub fn run_seeds(
+    seeds: Range<u64>,
+    nodes: u8,
+    options: &RunOptions,
+    mut progress: impl FnMut(&Outcome),
+) -> Result<Summary, Box<Failure>> {
+    let mut summary = Summary::default();
+    for seed in seeds {
+        let outcome = run_seed(seed, nodes, options)?;
+        summary.add(&outcome);
+        progress(&outcome);
+    }
+    Ok(summary)
+}
