@@ -7,6 +7,7 @@ use quorate_arch_x86_64::{interrupts, memory, msi};
 use quorate_bus::DeviceType;
 use quorate_bus::pci::{BAR_WINDOW, Function, OpenError, Pci, PortIo, Vectors};
 use quorate_bus::platform::{self, Platform};
+use quorate_bus::port::InterruptMode;
 use quorate_virtio_net::PciNet;
 use quorate_virtio_scsi::PciScsi;
 
@@ -26,6 +27,8 @@ pub enum DeviceError {
     Missing,
     /// No interrupt vector is left.
     NoVector,
+    /// It has no MSI-X: its line would be shared with others and masked between turns, which this image does not do.
+    NoMsiX,
     /// It could not be opened.
     Open(OpenError),
     /// The disk adapter could not be brought up.
@@ -39,6 +42,7 @@ impl fmt::Display for DeviceError {
         match self {
             Self::Missing => f.write_str("there is none on the PCI bus"),
             Self::NoVector => f.write_str("no interrupt vector is left"),
+            Self::NoMsiX => f.write_str("it has no MSI-X"),
             Self::Open(e) => write!(f, "{e:?}"),
             Self::Scsi(e) => write!(f, "{e:?}"),
             Self::Net(e) => write!(f, "{e:?}"),
@@ -87,7 +91,8 @@ impl Bus {
         let vector = interrupts::alloc_vector(on_device).ok_or(DeviceError::NoVector)?;
         let destination = (msi::message(vector).0 >> 12) as u8;
         let wanted = Vectors { vectors: &[vector, vector], destination };
-        self.pci.open_virtio(&function, wanted).map_err(DeviceError::Open)
+        let port = self.pci.open_virtio(&function, wanted).map_err(DeviceError::Open)?;
+        if port.interrupt_mode() == InterruptMode::MsiX { Ok(port) } else { Err(DeviceError::NoMsiX) }
     }
 
     /// The disk adapter.

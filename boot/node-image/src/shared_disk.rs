@@ -124,6 +124,7 @@ impl Shared {
                 Event::UnitAttention(sense) => {
                     defmt::info!("disk: unit attention {}", defmt::Display2Format(&sense));
                 }
+                Event::TaskSetCleared => defmt::info!("disk: old requests of this port are ended"),
                 other => defmt::warn!("disk: {}", defmt::Debug2Format(&other)),
             }
         }

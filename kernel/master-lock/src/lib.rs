@@ -25,6 +25,14 @@
 //!   if it does).
 //! - After [`Output::Halt`] and after [`LockEvent::Farewell`] nothing is written.
 //!
+//! Additions to DESIGN 3 and 4, each found by a failing seed
+//! - A ballot slot that the *disk cannot read* counts as torn only after `dead` of completed reads: a read that fails in
+//!   passing would hide what is committed. Its writer repairs it meanwhile.
+//! - What was once read as promised or accepted stays known, also when its slot goes bad.
+//! - A proposal whose write was of unknown fate, and which the readers' rules find committed, is not written again: it
+//!   would become its own predecessor.
+//! - A frozen node that the highest accepted view excludes, uncommitted, for `dead`, halts: nobody else could go on.
+//!
 //! [`HaltReason::Impossible`]: quorate_base::HaltReason::Impossible
 #![no_std]
 #![forbid(unsafe_code)]

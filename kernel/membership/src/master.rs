@@ -61,6 +61,8 @@ pub struct Master {
     asks: [Option<Ask>; NODES_MAX],
     leaves: NodeSet,
     condemned: NodeSet,
+    /// Joins that the proposed view reverses: they begin no further level.
+    pub(crate) reversing: NodeSet,
     proposed: bool,
 }
 
@@ -86,6 +88,7 @@ impl Master {
             asks: [None; NODES_MAX],
             leaves: NodeSet::EMPTY,
             condemned: NodeSet::EMPTY,
+            reversing: NodeSet::EMPTY,
             proposed: false,
         };
         master.map.restore(at.me, &member.offers());
@@ -95,7 +98,9 @@ impl Master {
             master.recover = NodeId::first(at.nodes).filter(|n| at.unclean.contains(*n)).collect();
         }
         let others = view.members().without(at.me);
-        master.takeover = Some(Takeover::new(others, ballot, member, am_member.then_some(at.me)));
+        // The own former life cannot answer: it is forced out before anything goes on.
+        let waiting = if am_member { others } else { view.members() };
+        master.takeover = Some(Takeover::new(waiting, ballot, member, am_member.then_some(at.me)));
         for n in view.nodes_in(&[NodeState::ForcedLeaving]) {
             master.begin_fence(n, ctx);
         }
@@ -226,6 +231,7 @@ impl Master {
     /// The proposal was committed.
     pub fn on_committed(&mut self, view: &View, ctx: &mut Context<'_, '_>) {
         self.proposed = false;
+        self.reversing = NodeSet::EMPTY;
         let old = core::mem::replace(&mut self.view, view.clone());
         for n in NodeId::first(self.nodes) {
             let (was, is) = (old.state(n), self.view.state(n));
@@ -342,7 +348,7 @@ impl Master {
     }
 
     fn resend(&mut self, ctx: &mut Context<'_, '_>, member: &mut Member) {
-        for n in self.unanswered() {
+        for n in self.unanswered().without(self.me) {
             ctx.send_to(n, &Message::Query { ballot: self.ballot });
         }
         let mut outstanding = !self.unanswered().is_empty();
@@ -375,9 +381,12 @@ impl Master {
             if next.same_content(&self.view) {
                 return;
             }
+            let joining = self.view.nodes_in(&[NodeState::Joining]);
+            let reversing = joining.and(next.nodes_in(&[NodeState::Leaving]));
             match ctx.lock.propose(next) {
                 Ok(()) => {
                     self.proposed = true;
+                    self.reversing = reversing;
                     return;
                 }
                 // More new incarnations than the undo record has room for: the rest joins with the next view.

@@ -77,7 +77,13 @@ pub struct Member {
 impl Member {
     /// With no level registered.
     pub const fn new() -> Self {
-        Self { levels: Vec::new(), steps: [None; NODES_MAX], joins: [None; NODES_MAX], rounds: Vec::new(), acks: Vec::new() }
+        Self {
+            levels: Vec::new(),
+            steps: [None; NODES_MAX],
+            joins: [None; NODES_MAX],
+            rounds: Vec::new(),
+            acks: Vec::new(),
+        }
     }
 
     /// Registers a level (EP p. 5).
@@ -212,6 +218,7 @@ impl Member {
             // This manager had not delivered the Joining: it delivers it, overtaken at once (DESIGN 5, EP Table 1).
             debug_assert!(may_follow(NodeState::Joining, Transition::ForcedLeaving));
             step.overtook = Some(round);
+            self.joins[step.subject.node.index()] = Some(round);
             let subject = Subject { transition: Transition::Joining, ..step.subject };
             trace.event(Event::Notify(StepEvent { level: level.order, name: &level.name, round, subject, barrier: 0 }));
         }
@@ -269,8 +276,9 @@ impl Member {
         }
     }
 
-    /// A committed view was adopted: transitions that it ends are through at every level.
-    pub fn on_view(&mut self, view: &View, trace: &mut Trace<'_>) {
+    /// A committed view was adopted: transitions that it ends are through at every level. `speaks`: this node is not out
+    /// itself, so that it may say so.
+    pub fn on_view(&mut self, view: &View, speaks: bool, trace: &mut Trace<'_>) {
         for n in NodeId::all() {
             let (state, incarnation) = (view.state(n), view.incarnation(n));
             let settled = matches!(state, NodeState::Joined | NodeState::Inactive);
@@ -284,7 +292,7 @@ impl Member {
             }
             for l in &mut self.levels {
                 let was = l.vector.set(n, state);
-                if matches!(was, NodeState::Joining | NodeState::Leaving | NodeState::ForcedLeaving) {
+                if speaks && matches!(was, NodeState::Joining | NodeState::Leaving | NodeState::ForcedLeaving) {
                     trace.event(Event::State { subject: n, incarnation, level: Some(l.order), is: state });
                 }
             }

@@ -69,6 +69,8 @@ pub struct Membership {
     refused: Option<Refuse>,
     thawed_at: Option<Instant>,
     hears: NodeSet,
+    /// The master's side could act at the last call; else only a beat wakes it.
+    leads: bool,
     halt: Option<HaltReason>,
 }
 
@@ -97,6 +99,7 @@ impl Membership {
             refused: None,
             thawed_at: None,
             hears: NodeSet::EMPTY,
+            leads: false,
             halt: None,
         }
     }
@@ -195,7 +198,7 @@ impl Membership {
     pub fn poll_timeout(&self) -> Instant {
         let asks = self.state() == NodeState::Inactive || self.leaving;
         let ask = if asks && self.master.is_none() { self.ask_at } else { Instant::FAR };
-        self.master.as_ref().map_or(ask, |m| ask.min(m.poll_timeout()))
+        self.master.as_ref().filter(|_| self.leads).map_or(ask, |m| ask.min(m.poll_timeout()))
     }
 
     /// Time passed, or evidence changed.
@@ -282,10 +285,15 @@ impl Membership {
             Message::Ack { ballot, entries } if ballot == master.ballot() => {
                 master.on_acks(from, incarnation, &entries)
             }
-            Message::AnswerLevels { ballot, levels } if ballot == master.ballot() => {
+            // Only the life that is the member knows; a later one of that node would answer that it knows nothing.
+            Message::AnswerLevels { ballot, levels }
+                if ballot == master.ballot() && self.view.has_member(from, incarnation) =>
+            {
                 master.on_answer_levels(from, &levels);
             }
-            Message::Answer(answer) if answer.ballot == master.ballot() => master.on_answer(from, &answer),
+            Message::Answer(answer) if answer.ballot == master.ballot() && self.view.has_member(from, incarnation) => {
+                master.on_answer(from, &answer);
+            }
             _ => {}
         }
     }
@@ -366,7 +374,9 @@ impl Membership {
         let first = !core::mem::replace(&mut self.adopted, true);
         self.name = name;
         ctx.trace.event(Event::view(name.ballot, &self.view, self.nodes));
-        self.member.on_view(&self.view, ctx.trace);
+        // One that is out has heard nothing of what the others did since.
+        let speaks = !self.view.excludes(self.me, self.incarnation);
+        self.member.on_view(&self.view, speaks, ctx.trace);
         if first {
             // A newcomer's starting vector is not written out.
             return;
@@ -422,6 +432,7 @@ impl Membership {
         let condemned = self.condemned(ctx);
         let hand_over = self.leaving && !self.heirs(ctx).is_empty();
         let outside = self.outside.contains(self.me);
+        self.leads = false;
         let Some(master) = &mut self.master else { return };
         if ctx.lock.master() != Some(master.ballot()) || ctx.lock.frozen(ctx.now) {
             return;
@@ -439,6 +450,7 @@ impl Membership {
                 master.leave_self();
             }
         }
+        self.leads = true;
         master.condemn(condemned);
         master.take_own_acks(&mut self.member, ctx);
         master.drive(ctx, &mut self.member);

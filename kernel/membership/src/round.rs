@@ -29,11 +29,13 @@ impl Master {
     fn pass_barriers(&mut self, ctx: &mut Context<'_, '_>, member: &mut Member) -> bool {
         let mut moved = false;
         for n in NodeId::first(self.nodes) {
-            let Some(p) = &mut self.progress[n.index()] else { continue };
+            let Some(p) = &self.progress[n.index()] else { continue };
             let At::Running { level, round, barrier, awaiting } = p.at else { continue };
-            if !awaiting.is_empty() {
+            let leaving = p.transition == Transition::Leaving;
+            if !awaiting.is_empty() || (leaving && self.is_needed_at(n, level)) {
                 continue;
             }
+            let Some(p) = &mut self.progress[n.index()] else { continue };
             moved = true;
             let count = self.map.get(level).map_or(1, |e| e.barriers.of(p.transition));
             if barrier + 1 < count {
@@ -54,6 +56,18 @@ impl Master {
             self.rounds.retain(|r| progress.iter().flatten().any(|p| in_round(p, r)));
         }
         moved
+    }
+
+    /// Whether another transition at `level` in which `n` takes part has barriers to come: participants are fixed, so `n`
+    /// must not be gone before.
+    fn is_needed_at(&self, n: NodeId, level: LevelOrder) -> bool {
+        NodeId::first(self.nodes).filter(|other| *other != n).any(|other| {
+            let Some(p) = &self.progress[other.index()] else { return false };
+            let At::Running { level: at, round, barrier, awaiting } = p.at else { return false };
+            let last = self.map.get(level).map_or(1, |e| e.barriers.of(p.transition));
+            let takes_part = self.rounds.iter().any(|r| r.id == round && r.participants.contains(n));
+            at == level && takes_part && (!awaiting.is_empty() || barrier + 1 < last)
+        })
     }
 
     fn pass_level(&mut self, n: NodeId, level: LevelOrder) {
@@ -82,6 +96,7 @@ impl Master {
 
     fn waiting_at(&self, level: LevelOrder, forced: bool) -> NodeSet {
         NodeId::first(self.nodes)
+            .filter(|n| forced || !self.reversing.contains(*n))
             .filter(|n| {
                 self.progress[n.index()].as_ref().is_some_and(|p| {
                     p.at == At::Waiting(level) && (p.transition == Transition::ForcedLeaving) == forced

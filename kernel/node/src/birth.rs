@@ -371,7 +371,13 @@ impl Birth {
             superblock,
             weights,
             frame_floor: old.map_or(0, |h| h.frame_floor),
-            lamport: old.map_or(0, |h| h.lamport),
+            lamport: self
+                .own
+                .ballots
+                .iter()
+                .filter_map(|b| b.good())
+                .map(|b| b.lamport)
+                .fold(old.map_or(0, |h| h.lamport), u64::max),
             own: self.own.clone(),
             slot,
         });

@@ -114,7 +114,8 @@ impl History {
                 } else {
                     self.holders.insert(ballot, life);
                 }
-                if ballot <= state.ballot_known {
+                // Equal: others may prove its view committed, and tell it, before its own look is done.
+                if ballot < state.ballot_known {
                     out.add(Rule::BallotGrows, format!("ballot {ballot} after {} was known", state.ballot_known));
                 }
                 state.ballot_known = state.ballot_known.max(ballot);

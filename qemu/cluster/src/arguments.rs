@@ -113,8 +113,8 @@ pub struct UpOptions {
     /// With --plain: do not end when all nodes are joined
     #[arg(long)]
     pub keep: bool,
+    // A doc comment here would replace the help of the whole command.
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of its fields' group")]
     pub machines: Machines,
 }
 
@@ -146,8 +146,8 @@ pub struct RunOptions {
     /// Nodes trace their writes to the shared disk
     #[arg(long)]
     pub trace_writes: bool,
+    // A doc comment here would replace the help of the whole command.
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of its fields' group")]
     pub machines: Machines,
 }
 

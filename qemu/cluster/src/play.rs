@@ -85,7 +85,11 @@ pub fn run(options: &RunOptions) -> End {
         match play(&scenario, world, &tools) {
             Ok(played) if played.ok() => println!("ok      {name} ({:.1} s)", played.took.as_secs_f64()),
             Ok(played) => {
-                println!("FAILED  {name} ({:.1} s)\n{}", played.took.as_secs_f64(), played.report(&scenario, end_is_terminal()));
+                println!(
+                    "FAILED  {name} ({:.1} s)\n{}",
+                    played.took.as_secs_f64(),
+                    played.report(&scenario, end_is_terminal())
+                );
                 failed += 1;
             }
             Err(end) => return end,
@@ -138,9 +142,8 @@ fn examine(scenario: &Scenario, world: &World) -> Result<Vec<String>, End> {
         .map_err(|e| End::CannotRun(format!("the trace cannot be checked: {e}")))?;
     let mut findings: Vec<String> = report.violations.iter().map(|v| format!("checker: {v}")).collect();
     // An image that the scenario itself made unreadable has nothing to agree with.
-    let spoilt = |a: &Action| {
-        matches!(a, Action::Image { edit, .. } if !matches!(edit, ImageEdit::Disable | ImageEdit::Enable))
-    };
+    let spoilt =
+        |a: &Action| matches!(a, Action::Image { edit, .. } if !matches!(edit, ImageEdit::Disable | ImageEdit::Enable));
     if !scenario.any_action(&spoilt) {
         match quorate_image::dump(world.image()) {
             Ok(dump) => {

@@ -145,8 +145,7 @@ pub fn scenario_files() -> std::io::Result<Vec<PathBuf>> {
 fn scenarios(options: &TestOptions, tools: &Tools, count: &mut Count) -> Result<(), End> {
     let files = scenario_files().map_err(|e| End::CannotRun(format!("cannot list qemu/scenarios: {e}")))?;
     let traces = workspace_root().join("target/scenarios");
-    std::fs::create_dir_all(&traces)
-        .map_err(|e| End::CannotRun(format!("cannot make {}: {e}", traces.display())))?;
+    std::fs::create_dir_all(&traces).map_err(|e| End::CannotRun(format!("cannot make {}: {e}", traces.display())))?;
     let wanted = |file: &&PathBuf| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         options.filter.as_ref().is_none_or(|f| stem.contains(f.as_str()))
@@ -168,8 +167,7 @@ fn scenario(file: &Path, traces: &Path, options: &TestOptions, tools: &Tools) ->
     };
     let name = &scenario.name;
     let trace = traces.join(format!("{name}.jsonl"));
-    let world =
-        WorldOptions { accel: options.accel.into(), trace: Some(trace.clone()), ..WorldOptions::of(&scenario) };
+    let world = WorldOptions { accel: options.accel.into(), trace: Some(trace.clone()), ..WorldOptions::of(&scenario) };
     let played = play(&scenario, world, tools)?;
     let seconds = played.took.as_secs_f64();
     if played.ok() {

@@ -4,13 +4,13 @@ use std::io::IsTerminal;
 
 use quorate_base::{Barriers, NodeId, NodeSet, NodeState};
 use quorate_launch::{SetupOptions, interrupt, setup};
+use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
 use quorate_scenario::belief::Beliefs;
 use quorate_scenario::diagnosis::diagnose;
 use quorate_scenario::model::{Level, MachineVerb, StartOptions};
 use quorate_scenario::nodes::Cast;
 use quorate_scenario::qemu::{World, WorldOptions};
-use quorate_scenario::Trouble;
 use quorate_switch::Fault;
 
 use crate::arguments::UpOptions;
@@ -153,9 +153,8 @@ impl Live {
         let incs: Vec<_> = self.nodes.iter().map(|n| (n, self.beliefs.life(n).inc)).collect();
         let sees = |viewer: NodeId| {
             let life = self.beliefs.life(viewer);
-            incs.iter().all(|(n, inc)| {
-                life.sees(*n, None).is_some_and(|(s, i)| s == NodeState::Joined && Some(i) == *inc)
-            })
+            incs.iter()
+                .all(|(n, inc)| life.sees(*n, None).is_some_and(|(s, i)| s == NodeState::Joined && Some(i) == *inc))
         };
         self.cast(world).live == self.nodes && self.nodes.iter().all(sees)
     }

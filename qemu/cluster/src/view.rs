@@ -147,12 +147,8 @@ pub struct Machines {
 
 /// The table of nodes and levels.
 pub fn table(beliefs: &Beliefs, machines: Machines) -> Vec<String> {
-    let live: NodeSet = machines
-        .running
-        .minus(machines.stopped)
-        .iter()
-        .filter(|n| beliefs.life(*n).end.is_none())
-        .collect();
+    let live: NodeSet =
+        machines.running.minus(machines.stopped).iter().filter(|n| beliefs.life(*n).end.is_none()).collect();
     let master = beliefs.master(live);
     let levels: BTreeMap<u16, &String> =
         machines.configured.iter().flat_map(|n| beliefs.life(n).levels.iter().map(|(l, name)| (*l, name))).collect();
@@ -226,7 +222,10 @@ mod tests {
             line(t, json!({"node": node, "ev": "view", "ballot": 64, "view": number, "states": states, "incs": incs}))
         };
         let at = |node: u8, t, level: u16| {
-            line(t, json!({"node": node, "ev": "state", "subject": 0, "subject_inc": 1, "level": level, "is": "joined"}))
+            line(
+                t,
+                json!({"node": node, "ev": "state", "subject": 0, "subject_inc": 1, "level": level, "is": "joined"}),
+            )
         };
         vec![
             line(200, json!({"node": 0, "ev": "boot", "version": "1", "cmdline": ""})),

@@ -53,6 +53,15 @@ struct Slot {
     killed: bool,
     /// The disk is taken away.
     disk_gone: bool,
+    /// The disk's requests are held.
+    disk_stalled: bool,
+}
+
+impl Slot {
+    /// Whether there is a QEMU to be told things.
+    fn has_process(&mut self, guard: &Guard) -> bool {
+        self.process.as_mut().is_some_and(|p| p.state(guard).has_process())
+    }
 }
 
 impl Cluster {
@@ -139,11 +148,19 @@ impl Cluster {
             route: if machine.disk.is_some() { DiskRoute::Harness } else { DiskRoute::Direct },
             block_size: self.options.block_size,
             disk_present: !slot.disk_gone,
+            waits: slot.disk_stalled,
             extra: &self.options.extra_arguments,
         });
         let process = Process::start(n, machine.options.node, &self.common, &machine.paths, &arguments)?;
+        let stalled = slot.disk_stalled;
         slot.process = Some(process);
         slot.killed = false;
+        drop(slot);
+        if stalled {
+            // The guest waits until its disk is as it is to be.
+            self.hold_disk(n)?;
+            self.qmp(n, "cont", json!({}))?;
+        }
         Ok(())
     }
 
@@ -271,7 +288,16 @@ impl Cluster {
     /// If the disk is not behind the harness (for a stall), or QEMU does not obey.
     pub fn disk_cut(&self, n: usize, how: DiskCut) -> Result<(), LaunchError> {
         if how == DiskCut::Stall {
-            self.disk(n)?.stall();
+            let disk = self.disk(n)?;
+            let runs = {
+                let mut slot = self.machine(n)?.slot();
+                slot.disk_stalled = true;
+                slot.has_process(&self.common.guard) && !slot.disk_gone
+            };
+            if runs {
+                self.hold_disk(n)?;
+            }
+            disk.stall();
             return Ok(());
         }
         let runs = {
@@ -279,7 +305,7 @@ impl Cluster {
             if std::mem::replace(&mut slot.disk_gone, true) {
                 return Ok(());
             }
-            slot.process.is_some()
+            slot.has_process(&self.common.guard)
         };
         if runs { self.qmp(n, "device_del", json!({"id": qemu::DISK_ID})).map(drop) } else { Ok(()) }
     }
@@ -317,11 +343,19 @@ impl Cluster {
         if let Some(disk) = &machine.disk {
             disk.heal();
         }
-        let (was_gone, runs) = {
+        let (was_gone, was_stalled, runs) = {
             let mut slot = machine.slot();
-            (std::mem::replace(&mut slot.disk_gone, false), slot.process.is_some())
+            let was = |flag: &mut bool| std::mem::replace(flag, false);
+            (was(&mut slot.disk_gone), was(&mut slot.disk_stalled), slot.has_process(&self.common.guard))
         };
-        if was_gone && runs { self.qmp(n, "device_add", qemu::disk_device(self.options.block_size)).map(drop) } else { Ok(()) }
+        if was_stalled && !was_gone && runs {
+            self.qmp(n, "block_set_io_throttle", qemu::throttle(false))?;
+        }
+        if was_gone && runs {
+            self.qmp(n, "device_add", qemu::disk_device(self.options.block_size)).map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     /// Runs a QMP command on a machine.
@@ -332,6 +366,13 @@ impl Cluster {
         let qmp = self.monitor(n)?;
         let failed = |error| LaunchError::Qmp { machine: n, command: command.to_owned(), error };
         qmp.execute(command, arguments, QMP_WAIT).map_err(failed)
+    }
+
+    /// Lets QEMU hold all requests of a machine's disk.
+    fn hold_disk(&self, n: usize) -> Result<(), LaunchError> {
+        self.qmp(n, "block_set_io_throttle", qemu::throttle(true))?;
+        let command_line = json!({"command-line": qemu::request_that_owes()});
+        self.qmp(n, "human-monitor-command", command_line).map(drop)
     }
 
     /// A running, not paused machine's monitor.

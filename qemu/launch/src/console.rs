@@ -5,9 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A reply is over when the node has said nothing for this long after a whole line. Consoles have no prompt: a reply of
-/// 64 lines comes in one burst, and between its bytes there is never as much as this.
-const QUIET: Duration = Duration::from_millis(60);
+/// The last line of an answer to a command that was done. An answer to one that was not is a single line.
+const DONE: &str = "ok";
+
+/// An answer without that line is over when the node has said nothing for this long after a whole line.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// Bytes that are kept. More than a run's worth; a guest that talks without end must not fill the memory.
 const KEPT_MAX: usize = 1 << 20;
@@ -86,7 +88,8 @@ impl Console {
             }
             let reply = without_echo(&text(reply), line);
             let whole = reply.ends_with('\n');
-            if whole && (state.closed || quiet_since.elapsed() >= QUIET) {
+            let done = whole && reply.lines().next_back() == Some(DONE);
+            if done || whole && (state.closed || quiet_since.elapsed() >= QUIET) {
                 return Ok(reply.trim_end().to_owned());
             }
             if state.closed || Instant::now() >= deadline {
@@ -148,7 +151,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_reply_is_all_lines_until_the_node_is_quiet_without_the_echo() {
+    fn a_reply_is_all_lines_up_to_ok_or_until_the_node_is_quiet_without_the_echo() {
         let console = rig(|input, output| {
             let mut line = String::new();
             while input.read_line(&mut line).is_ok_and(|n| n > 0) {
@@ -158,7 +161,18 @@ mod tests {
             }
         });
         assert_eq!(console.command("status", SOON), Ok("node 0 joined\nnode 1 inactive".into()));
-        assert_eq!(console.command("status", SOON), Ok("node 0 joined\nnode 1 inactive".into()));
+        let begin = Instant::now();
+        let console = rig(|input, output| {
+            let _ = input.read_line(&mut String::new());
+            output.write_all(b"node 0 joined\nok\nunasked\n").expect("write");
+            let _ = input.read_line(&mut String::new());
+            output.write_all(b"later\r\nok\r\n").expect("write");
+            let _ = input.read_line(&mut String::new());
+        });
+        let first = console.command("status", SOON).expect("a reply");
+        assert!(first.starts_with("node 0 joined\nok"));
+        assert_eq!(console.command("status", SOON), Ok("later\nok".into()));
+        assert!(begin.elapsed() < SOON);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! A machine's disk behind the harness: the image file, and between it and QEMU what a scenario wants to go wrong.
 //!
-//! QEMU's own means were tried first and do not hold a request: throttling lets everything through when the guest resets
-//! the unit, a break point in `blkdebug` holds one request only. So QEMU is given a network block device on a unix
-//! socket, and requests wait here: in order, one at a time, which a single disk may do. The SCSI adapter stands in a
-//! thread of QEMU's own (an *iothread*), so that a LOGICAL UNIT RESET which waits for a stalled request stops nothing
-//! but the adapter.
+//! QEMU is given a network block device on a unix socket. Requests are carried out in order, one at a time, which a
+//! single disk may do.
 //!
-//! A request that is stalled when QEMU dies never happens. One that is stalled when the fault ends happens then: late.
+//! A *stall* takes two: QEMU's throttle holds the requests (see [`crate::cluster`]), and lets all of them through when
+//! the guest resets the unit, which it does after a while. A reset waits for what is under way, with the whole machine
+//! standing still meanwhile, so the requests must not wait here: what comes through during a stall is refused. The guest
+//! never sees that refusal, because it is its reset that ended the request. So a stalled disk answers no request,
+//! confirms no abort, confirms a reset; and nothing that was stalled and then reset ever happens. What is still stalled
+//! when the fault ends happens then: late. QEMU's other means hold one request only (a break point in `blkdebug`), or
+//! make a reset an assertion failure (an iothread in version 7.2).
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -20,6 +23,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::nbd::{self, Command, Request};
+
+/// How long a request takes from QEMU's throttle to the harness at most. Guests wait longer than this for a request before
+/// they reset the unit.
+const ON_THE_WAY: Duration = Duration::from_millis(20);
 
 /// How a disk is cut off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,7 +72,8 @@ impl std::fmt::Debug for Shared {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Faults {
-    stalled: bool,
+    /// Requests that come from then on are refused.
+    refusing_from: Option<Instant>,
     delay: Duration,
     failing_reads: u32,
     failing_writes: u32,
@@ -104,9 +112,10 @@ impl FaultDisk {
         Ok(Self { shared, socket: socket.to_owned(), thread: Some(thread) })
     }
 
-    /// From now on no request completes.
+    /// Requests are held before they come here. What comes all the same, after those that are on their way now, was let
+    /// through by a reset and is refused.
     pub fn stall(&self) {
-        self.change(|f| f.stalled = true);
+        self.change(|f| f.refusing_from = Some(Instant::now() + ON_THE_WAY));
     }
 
     /// From now on every request takes this much longer.
@@ -127,14 +136,9 @@ impl FaultDisk {
         self.change(|f| f.tear = true);
     }
 
-    /// Ends all faults; what was stalled happens now.
+    /// Ends all faults.
     pub fn heal(&self) {
         self.change(|f| *f = Faults { ending: f.ending, ..Faults::default() });
-    }
-
-    /// Whether requests are held.
-    pub fn is_stalled(&self) -> bool {
-        self.shared.lock().stalled
     }
 
     fn change(&self, change: impl FnOnce(&mut Faults)) {
@@ -240,26 +244,26 @@ fn next(shared: &Shared, pending: &Pending) -> Option<Fate> {
         }
         let due = requests.0.front().map(|(came, _)| *came + faults.delay);
         let now = Instant::now();
-        if let Some(due) = due
-            && !faults.stalled
-            && due <= now
-        {
-            let (_, request) = requests.0.pop_front()?;
-            return Some(judge(&mut faults, request));
+        if due.is_some_and(|due| due <= now) {
+            let (came, request) = requests.0.pop_front()?;
+            return Some(judge(&mut faults, came, request));
         }
         drop(requests);
         faults = match due {
-            Some(due) if !faults.stalled => {
+            Some(due) => {
                 let wait = due.saturating_duration_since(now);
                 shared.changed.wait_timeout(faults, wait).unwrap_or_else(PoisonError::into_inner).0
             }
-            _ => shared.changed.wait(faults).unwrap_or_else(PoisonError::into_inner),
+            None => shared.changed.wait(faults).unwrap_or_else(PoisonError::into_inner),
         };
     }
 }
 
-fn judge(faults: &mut Faults, request: Request) -> Fate {
+fn judge(faults: &mut Faults, came: Instant, request: Request) -> Fate {
     let failing = match &request.command {
+        Command::Read { .. } | Command::Write { .. } if faults.refusing_from.is_some_and(|from| came >= from) => {
+            return Fate::Fail(request);
+        }
         Command::Write { .. } if faults.tear => {
             faults.tear = false;
             return Fate::Tear(request);
@@ -386,29 +390,33 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_write_happens_when_the_fault_ends() {
+    fn what_comes_through_a_stall_is_refused_but_not_what_was_on_its_way() {
         let mut rig = Rig::new();
         rig.disk.stall();
-        rig.ask(1, 0, 1, &[1]);
-        rig.client().set_read_timeout(Some(Duration::from_millis(30))).expect("timeout");
-        assert!(rig.client().read(&mut [0]).is_err(), "no answer while it is stalled");
-        assert_eq!(rig.image()[0], 7);
-        rig.client().set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        let begin = Instant::now();
+        let mut answers = Vec::new();
+        while begin.elapsed() < 2 * ON_THE_WAY {
+            rig.ask(1, 0, 1, &[1]);
+            answers.push(rig.answer(0).0);
+        }
+        assert_eq!((answers.first(), answers.last()), (Some(&0), Some(&nbd::ERROR_IO)));
+        rig.ask(3, 0, 0, &[]);
+        assert_eq!(rig.answer(0).0, 0, "a flush has nothing to wait for");
         rig.disk.heal();
-        assert_eq!(rig.answer(0), (0, vec![]));
-        assert_eq!(rig.image()[0], 1);
+        rig.ask(1, 0, 1, &[2]);
+        assert_eq!((rig.answer(0).0, rig.image()[0]), (0, 2));
     }
 
     #[test]
-    fn a_stalled_write_of_a_machine_that_died_never_happens() {
+    fn a_machine_that_comes_back_finds_the_disk_again() {
         let mut rig = Rig::new();
-        rig.disk.stall();
+        rig.disk.delay(Duration::from_secs(1000));
         rig.ask(1, 0, 1, &[1]);
         rig.client = None;
         rig.client = Some(Rig::connect(&rig.dir.0));
         rig.disk.heal();
         rig.ask(0, 0, 1, &[]);
-        assert_eq!(rig.answer(1), (0, vec![7]));
+        assert_eq!(rig.answer(1), (0, vec![7]), "what waited when the machine died never happens");
     }
 
     #[test]

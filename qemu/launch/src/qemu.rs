@@ -12,6 +12,9 @@ use crate::identity::{DISK_SERIAL, DISK_WWN, mac_text, uuid_text};
 use crate::options::{MachineOptions, Nic};
 use crate::run_dir::MachinePaths;
 
+/// A PC without what the firmware would look for and nobody uses: a SATA adapter, an SMBus. Saves some 30 ms a boot.
+const MACHINE: &str = "q35,sata=off,smbus=off,vmport=off";
+
 /// The disk's device in QEMU.
 pub const DISK_ID: &str = "disk0";
 
@@ -47,13 +50,15 @@ pub struct Spec<'a> {
     pub block_size: u32,
     /// Whether the disk is there from the start (else it is added later).
     pub disk_present: bool,
+    /// Whether the guest waits for QMP `cont`.
+    pub waits: bool,
     /// Further arguments.
     pub extra: &'a [String],
 }
 
 /// QEMU's arguments.
 pub fn arguments(spec: &Spec<'_>) -> Vec<String> {
-    let mut a: Vec<String> = ["-M", "q35", "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none"]
+    let mut a: Vec<String> = ["-M", MACHINE, "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none"]
         .into_iter()
         .chain(spec.accel.arguments())
         .map(str::to_owned)
@@ -80,28 +85,42 @@ pub fn arguments(spec: &Spec<'_>) -> Vec<String> {
     if let Some(image) = &spec.machine.disk {
         disk(spec, image, &mut push);
     }
+    if spec.waits {
+        a.push("-S".into());
+    }
     a.extend_from_slice(spec.extra);
     a
 }
 
 fn disk(spec: &Spec<'_>, image: &Path, push: &mut impl FnMut(&str, String)) {
-    let adapter = match spec.route {
-        DiskRoute::Direct => {
-            push("-blockdev", json!({"driver": "file", "node-name": "f0", "filename": shown(image)}).to_string());
-            "virtio-scsi-pci,id=scsi0"
-        }
+    let bytes = match spec.route {
+        DiskRoute::Direct => json!({"driver": "file", "node-name": "f0", "filename": shown(image)}),
         DiskRoute::Harness => {
             let server = json!({"type": "unix", "path": shown(&spec.paths.disk)});
-            push("-object", "iothread,id=io0".into());
-            push("-blockdev", json!({"driver": "nbd", "node-name": "f0", "server": server}).to_string());
-            "virtio-scsi-pci,id=scsi0,iothread=io0"
+            json!({"driver": "nbd", "node-name": "f0", "server": server})
         }
     };
+    push("-blockdev", bytes.to_string());
     push("-blockdev", json!({"driver": "raw", "node-name": "d0", "file": "f0"}).to_string());
-    push("-device", adapter.into());
+    push("-device", "virtio-scsi-pci,id=scsi0".into());
     if spec.disk_present {
         push("-device", disk_device(spec.block_size).to_string());
     }
+}
+
+/// The arguments of `block_set_io_throttle` that hold every request of the disk, or let all pass.
+pub fn throttle(hold: bool) -> Value {
+    let all = ["bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"].map(|limit| (limit.to_owned(), json!(0)));
+    let mut arguments: serde_json::Map<String, Value> = all.into_iter().collect();
+    arguments.insert("id".into(), json!(DISK_ID));
+    // One byte a second: the first request passes and owes the seconds for all its bytes; the next ones wait for that.
+    arguments.insert("bps".into(), json!(u8::from(hold)));
+    Value::Object(arguments)
+}
+
+/// The human monitor's command for a request that passes first and owes the most: 18 hours.
+pub fn request_that_owes() -> String {
+    format!("qemu-io -d {DISK_ID} \"aio_read 0 64k\"")
 }
 
 /// The disk as a device, for `-device` and for `device_add`.
@@ -147,7 +166,8 @@ mod tests {
             route,
             block_size: 4096,
             disk_present,
-            extra: &["-S".to_owned()],
+            waits: !disk_present,
+            extra: &["-nographic".to_owned()],
         })
         .join(" ")
     }
@@ -166,14 +186,14 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
-        assert!(line.ends_with(" -S"));
-        assert!(!line.contains("iothread"));
+        assert!(line.ends_with(" -nographic"));
+        assert!(!line.contains("-S "));
     }
 
     #[test]
-    fn behind_the_harness_the_adapter_has_a_thread_of_its_own() {
+    fn behind_the_harness_the_bytes_come_from_its_socket() {
         let line = line(DiskRoute::Harness, false);
-        assert!(line.contains("virtio-scsi-pci,id=scsi0,iothread=io0"));
+        assert!(line.ends_with(" -S -nographic"));
         assert!(line.contains(r#""driver":"nbd""#) && line.contains("/run/n2.nbd"));
         assert!(!line.contains("scsi-hd"));
     }

@@ -53,7 +53,7 @@ pub fn setup(options: &SetupOptions, progress: &mut dyn FnMut(&str)) -> Result<T
     let what = format!("cannot read the node image {}", image.display());
     let elf: Arc<[u8]> = std::fs::read(&image).map_err(|error| SetupError::Io { what, error })?.into();
     // An image without a log table is still a node: its log is then kept as it comes.
-    let log = LogTable::new(&elf).ok().map(Arc::new);
+    let log = LogTable::new(&elf, workspace_root()).ok().map(Arc::new);
     Ok(Tools { qemu, image, elf, log })
 }
 

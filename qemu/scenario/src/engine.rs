@@ -352,7 +352,8 @@ impl Engine<'_> {
         let cast = self.cast();
         let concerned = if self.concerned.is_empty() { cast.started } else { self.concerned.or(cast.live) };
         let mut details: Vec<String> = self.missing.iter().map(|m| format!("  missing: {m}")).collect();
-        let world = if trouble == Trouble::Interrupted { None } else { Some(&mut *self.world) };
+        let world: Option<&mut dyn Backend> =
+            if trouble == Trouble::Interrupted { None } else { Some(&mut *self.world) };
         details.extend(diagnose(concerned, &self.beliefs, &cast, world));
         Failure { index: step.index, span: step.span.clone(), what: step.what.clone(), trouble, details }
     }

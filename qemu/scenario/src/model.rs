@@ -321,7 +321,7 @@ impl Inject {
             (Some(ms), 1..) => (u64::from(ms) * rate / 1000).max(1),
             _ => self.frames.len() as u64,
         };
-        (count, if rate == 0 { 0 } else { 1_000_000 / rate })
+        (count, 1_000_000_u64.checked_div(rate).unwrap_or(0))
     }
 }
 

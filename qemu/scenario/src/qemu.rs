@@ -173,7 +173,9 @@ impl World {
         if dump.nodes.len() != usize::from(options.nodes) {
             let (has, wanted) = (dump.nodes.len(), options.nodes);
             let path = image.path.display();
-            return Err(Trouble::Broken(format!("{path} configures {has} nodes, {wanted} are wanted: give another --disk")));
+            return Err(Trouble::Broken(format!(
+                "{path} configures {has} nodes, {wanted} are wanted: give another --disk"
+            )));
         }
         let store = TraceStore::new();
         interrupt::wakes(&store);
@@ -369,9 +371,9 @@ impl Backend for World {
             ImageEdit::Disable => quorate_image::edit_node(path, node()?, |c| c.enabled = false),
             ImageEdit::Enable => quorate_image::edit_node(path, node()?, |c| c.enabled = true),
             ImageEdit::Unconfigure => quorate_image::damage(path, Region::Config(node()?), Damage::Fill(0)),
-            ImageEdit::DamageSuperblock => {
-                [0, 1].iter().try_for_each(|copy| quorate_image::damage(path, Region::Superblock(*copy), Damage::Flip(SUPERBLOCK_BIT)))
-            }
+            ImageEdit::DamageSuperblock => [0, 1].iter().try_for_each(|copy| {
+                quorate_image::damage(path, Region::Superblock(*copy), Damage::Flip(SUPERBLOCK_BIT))
+            }),
             ImageEdit::Version => quorate_image::set_version(path, UNKNOWN_VERSION),
             ImageEdit::Foreign => quorate_image::set_cluster(path, ClusterId(*b"another cluster!")),
             ImageEdit::Erase => return erase_tables(path).map_err(|e| broken(&format!("{}: {e}", path.display()))),
@@ -386,9 +388,10 @@ impl Backend for World {
     fn disk_view(&mut self) -> Result<DiskView, Trouble> {
         let dump = self.look(quorate_image::dump)?;
         let Some(active) = dump.active else { return Ok(DiskView::default()) };
-        let nodes = active.states.iter().filter_map(|(n, state)| {
-            Some((*n, (state_of(state)?, active.incs.get(n).copied().unwrap_or(0))))
-        });
+        let nodes = active
+            .states
+            .iter()
+            .filter_map(|(n, state)| Some((*n, (state_of(state)?, active.incs.get(n).copied().unwrap_or(0)))));
         Ok(DiskView { ballot: active.ballot, number: active.view, nodes: nodes.collect() })
     }
 }

@@ -71,11 +71,10 @@ mod tests {
         let levels = [level(60, None), level(70, Some(NodeSet::only(n(1))))];
         let usual = StartOptions::default();
         assert_eq!(words(&levels, n(2), &usual, false), ["node=2", "level=60:probe:2:1:3:20:1:1"]);
-        assert_eq!(words(&levels, n(1), &usual, true)[1..], [
-            "level=60:probe:2:1:3:20:0:1",
-            "level=70:probe:2:1:3:20:0:0",
-            "trace_writes=1"
-        ]);
+        assert_eq!(
+            words(&levels, n(1), &usual, true)[1..],
+            ["level=60:probe:2:1:3:20:0:1", "level=70:probe:2:1:3:20:0:0", "trace_writes=1"]
+        );
         let other = StartOptions { as_node: Some(n(1)), ..usual };
         assert_eq!(words(&[], n(0), &other, false), ["node=1"]);
         let nameless = StartOptions { identity: false, ..usual };

@@ -26,9 +26,7 @@ fn after_up(more: &str, fake: &mut Fake) -> Outcome {
 fn play_top(step: &str, fake: &mut Fake) -> Outcome {
     let source = quorate_scenario::source::Source::new(
         "test.toml",
-        format!(
-            "nodes = 3\n{step}\n[[level]]\norder = 60\nname = \"low\"\n[[level]]\norder = 70\nname = \"high\"\n"
-        ),
+        format!("nodes = 3\n{step}\n[[level]]\norder = 60\nname = \"low\"\n[[level]]\norder = 70\nname = \"high\"\n"),
     );
     let scenario = quorate_scenario::Scenario::parse(source).unwrap_or_else(|p| panic!("{p}"));
     engine::run(&scenario, fake)
@@ -104,8 +102,8 @@ fn state_counts_the_running_incarnation_only() {
 
 #[test]
 fn without_a_live_joined_node_the_disk_decides() {
-    let mut fake = Fake::default();
-    fake.disk = DiskView { ballot: 64, number: 3, nodes: [(0, (NodeState::Leaving, 4))].into() };
+    let disk = DiskView { ballot: 64, number: 3, nodes: [(0, (NodeState::Leaving, 4))].into() };
+    let mut fake = Fake { disk, ..Fake::default() };
     let ok = play_top(r#"step = [{ expect = "state", subject = 0, is = "leaving" }]"#, &mut fake);
     assert!(ok.ok());
     let bad = play_top(r#"step = [{ expect = "state", subject = [0, 1], is = "leaving" }]"#, &mut fake);
@@ -192,9 +190,8 @@ fn events_count_since_the_last_do() {
 #[test]
 fn no_event_must_hold_for_the_whole_wait() {
     let late = || world().on("pause 1", vec![(5, json!({"ev": "suspect", "node": 0, "peer": 1, "via": "net"}))]);
-    let more = |ms: u32| {
-        format!(r#"{{ do = "pause", node = 1 }}, {{ wait = "no_event", ev = "suspect", within_ms = {ms} }}"#)
-    };
+    let more =
+        |ms: u32| format!(r#"{{ do = "pause", node = 1 }}, {{ wait = "no_event", ev = "suspect", within_ms = {ms} }}"#);
     holds(&more(3), late());
     let text = fails(&more(50), late());
     assert!(text.contains("did not hold for 50 ms"), "{text}");
@@ -204,7 +201,8 @@ fn no_event_must_hold_for_the_whole_wait() {
 
 #[test]
 fn order_goes_by_the_lamport_clock_across_nodes() {
-    let a = json!({"ev": "state", "node": 0, "lc": 500, "subject": 1, "subject_inc": 1, "level": null, "is": "inactive"});
+    let a =
+        json!({"ev": "state", "node": 0, "lc": 500, "subject": 1, "subject_inc": 1, "level": null, "is": "inactive"});
     let b = json!({"ev": "state", "node": 2, "lc": 400, "subject": 1, "subject_inc": 2, "level": null, "is": "joined"});
     let fake = || world().on("pause 1", vec![(1, a.clone()), (2, b.clone())]);
     let more = |x: u32, y: u32| {
@@ -263,14 +261,44 @@ fn every_verb_reaches_the_world() {
     fake.replies.insert("status".into(), "joined".into());
     let fake = holds(more, fake);
     let want = [
-        "start 0", "start 1", "start 2", "pause 1", "resume 1", "freeze 1", "freeze 2", "thaw 1", "thaw 2", "reset 2",
-        "leave 0", "command 0 status", "Cut from 0 to 1 2", "Cut from 0 to 0 1 2 oneway",
-        "Loss { percent: 12.5 } from 0 1 2 to 0 1 2", "Duplicate { percent: 1.0 } from 1 to 0 1 2",
-        "Reorder { percent: 2.0 } from 0 1 2 to 0 1 2", "Corrupt { percent: 3.0 } from 0 1 2 to 0 1 2",
-        "Delay { ms: 4, jitter_ms: 5 } from 0 1 2 to 0 1 2", "heal all", "heal 0 to 1", "Stall 0", "Gone 0", "Delay(7) 0",
-        "Error { write: true, count: 3 } 0", "Tear 0", "disk_heal 0", "inject [[255, 255], [0]] (5, 10000)",
-        "kill 1", "start 1", "kill 1", "start 1", "kill 0 1 2", "image Disable Some(N1)",
-        "image DamageSuperblock None", "start 0 as 1", "start 1 without disk", "start 2 without identity",
+        "start 0",
+        "start 1",
+        "start 2",
+        "pause 1",
+        "resume 1",
+        "freeze 1",
+        "freeze 2",
+        "thaw 1",
+        "thaw 2",
+        "reset 2",
+        "leave 0",
+        "command 0 status",
+        "Cut from 0 to 1 2",
+        "Cut from 0 to 0 1 2 oneway",
+        "Loss { percent: 12.5 } from 0 1 2 to 0 1 2",
+        "Duplicate { percent: 1.0 } from 1 to 0 1 2",
+        "Reorder { percent: 2.0 } from 0 1 2 to 0 1 2",
+        "Corrupt { percent: 3.0 } from 0 1 2 to 0 1 2",
+        "Delay { ms: 4, jitter_ms: 5 } from 0 1 2 to 0 1 2",
+        "heal all",
+        "heal 0 to 1",
+        "Stall 0",
+        "Gone 0",
+        "Delay(7) 0",
+        "Error { write: true, count: 3 } 0",
+        "Tear 0",
+        "disk_heal 0",
+        "inject [[255, 255], [0]] (5, 10000)",
+        "kill 1",
+        "start 1",
+        "kill 1",
+        "start 1",
+        "kill 0 1 2",
+        "image Disable Some(N1)",
+        "image DamageSuperblock None",
+        "start 0 as 1",
+        "start 1 without disk",
+        "start 2 without identity",
     ];
     assert_eq!(fake.done, want);
 }

@@ -92,7 +92,10 @@ fn levels() {
         ("{ order = 70, name = \"a\", only_on = \"master\" }", "`only_on` must be a list of node numbers"),
         ("{ order = 70, name = \"a\", only_on = [0], hang = [1] }", "`hang` names nodes 1 that do not register"),
         ("{ order = 70, name = \"a\", hang = [] }", "`hang` is an empty list"),
-        ("{ order = 70, name = \"a\", barriers = { joining = 17 } }", "`joining` of `barriers` is 17, it must be 1 to 16"),
+        (
+            "{ order = 70, name = \"a\", barriers = { joining = 17 } }",
+            "`joining` of `barriers` is 17, it must be 1 to 16",
+        ),
         ("{ order = 70, name = \"a\", barriers = { joined = 1 } }", "unknown key in `barriers`: `joined`"),
         ("{ order = 70, name = \"a\", barriers = 2 }", "`barriers` is a whole number, not a table"),
         ("{ order = 70, name = \"a\", work = 2 }", "unknown key in [[level]]: `work`"),
@@ -194,14 +197,18 @@ fn conditions_and_their_keys() {
         ("{ expect = \"event\", ev = \"view\", since = \"noon\" }", "unknown `since`: `noon`"),
         ("{ expect = \"event\", ev = \"state\", subject = 4 }", "node 4 is not configured"),
         ("{ expect = \"order\", first = { ev = \"boot\" } }", "a `order` step has no `then`"),
-        ("{ expect = \"order\", first = { ev = \"boot\", x = 1 }, then = { ev = \"boot\" } }", "unknown field of `boot`"),
+        (
+            "{ expect = \"order\", first = { ev = \"boot\", x = 1 }, then = { ev = \"boot\" } }",
+            "unknown field of `boot`",
+        ),
         ("{ expect = \"unchanged\", snapshot = \"$s\" }", "4:36: no earlier `snapshot` step saves $s"),
     ];
     for (step, want) in cases {
         let found = one_step(step);
         assert!(found.contains(want), "{step}\n{found}");
     }
-    let region = "{ do = \"snapshot\", save = \"s\" },\n{ expect = \"unchanged\", snapshot = \"$s\", region = \"hartbeat.1\" }";
+    let region =
+        "{ do = \"snapshot\", save = \"s\" },\n{ expect = \"unchanged\", snapshot = \"$s\", region = \"hartbeat.1\" }";
     assert!(one_step(region).contains("5:51: unknown region: `hartbeat.1`"));
     let both = "{ do = \"snapshot\", save = \"s\" },\n{ do = \"kill\", node = 0, save = \"s\" }";
     assert!(one_step(both).contains("$s names nodes and a snapshot"));

@@ -100,7 +100,8 @@ impl Disk {
     ) -> Vec<(u64, DiskEvent)> {
         let (least, most) = self.faults.delay_us;
         let slow = random.per_million(self.faults.slow_per_million);
-        let wanted = if slow { random.between(most, most.max(self.faults.slow_us)) } else { random.between(least, most) };
+        let wanted =
+            if slow { random.between(most, most.max(self.faults.slow_us)) } else { random.between(least, most) };
         let timed_out = wanted > self.io_max_us;
         let takes = wanted.min(self.io_max_us);
         let request = self.next;

@@ -63,13 +63,7 @@ pub struct NetFaults {
 impl Default for NetFaults {
     /// A healthy switch.
     fn default() -> Self {
-        Self {
-            delay_us: (20, 120),
-            loss_per_million: 0,
-            duplicate_per_million: 0,
-            late_per_million: 0,
-            late_us: 0,
-        }
+        Self { delay_us: (20, 120), loss_per_million: 0, duplicate_per_million: 0, late_per_million: 0, late_us: 0 }
     }
 }
 

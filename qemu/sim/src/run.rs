@@ -126,14 +126,9 @@ pub fn run_seed(seed: u64, nodes: u8, options: &RunOptions) -> Result<Outcome, B
     });
     let trace = world.trace().to_vec();
     match result {
-        Ok(settled_us) => Ok(Outcome {
-            seed,
-            virtual_us: world.now,
-            settled_us,
-            events: world.events,
-            counts: world.counts(),
-            trace,
-        }),
+        Ok(settled_us) => {
+            Ok(Outcome { seed, virtual_us: world.now, settled_us, events: world.events, counts: world.counts(), trace })
+        }
         Err(broken) => Err(Box::new(Failure { seed, nodes, broken, trace })),
     }
 }

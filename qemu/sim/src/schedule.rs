@@ -202,21 +202,27 @@ impl Schedule {
     /// Boots whatever is off until all are joined.
     fn settle(&mut self, world: &mut World) -> Result<u64, Box<Broken>> {
         let (began, all) = (world.now, NodeSet::first(self.nodes));
-        while !world.settled(all) {
+        while !stays(world, all) {
             if world.now - began > SETTLE_MS * 1000 {
-                world.wait("all nodes joined under one master after all was healed", 0, |w| w.settled(all))?;
+                world.wait("all nodes joined under one master after all was healed", 0, |w| stays(w, all))?;
             }
             for m in 0..usize::from(self.nodes) {
                 world.start(m);
             }
             let next = world.now + REBOOT_US;
-            while world.next_at() <= next && !world.settled(all) {
+            while world.next_at() <= next && !stays(world, all) {
                 world.step()?;
             }
-            if !world.settled(all) {
+            if !stays(world, all) {
                 world.run_until(next)?;
             }
         }
         Ok(world.now - began)
     }
+}
+
+/// Settled, and nobody has a leave from the time of the damage before it.
+fn stays(world: &World, all: NodeSet) -> bool {
+    let wishes = |m: &crate::machine::Machine| m.node().and_then(|n| n.membership()).is_some_and(|s| s.is_leaving());
+    world.settled(all) && !world.machines().iter().any(wishes)
 }

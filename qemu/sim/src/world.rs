@@ -241,6 +241,7 @@ impl World {
         for held in held {
             match held {
                 Held::Disk(request) => self.disk_done(request),
+                Held::Answer(request) => self.answer(request),
                 Held::Frame(bytes) => self.frame(m, &bytes),
             }
         }
@@ -355,7 +356,11 @@ impl World {
 
     /// What a node itself is, by its own knowledge.
     pub fn own_state(&self, m: usize) -> NodeState {
-        self.machines.get(m).and_then(Machine::node).and_then(Node::membership).map_or(NodeState::Inactive, |s| s.state())
+        self.machines
+            .get(m)
+            .and_then(Machine::node)
+            .and_then(Node::membership)
+            .map_or(NodeState::Inactive, |s| s.state())
     }
 
     /// Whether these nodes are joined, by the view of each of them, and nobody else is, and all agree on one master.
@@ -518,8 +523,12 @@ impl World {
     }
 
     fn answer(&mut self, request: Request) {
-        let running = self.machines.get(request.machine).is_some_and(|m| m.boots == request.boot && m.node.is_some());
-        if !running {
+        let Some(machine) = self.machines.get_mut(request.machine) else { return };
+        if machine.boots != request.boot || machine.node.is_none() {
+            return;
+        }
+        if machine.paused {
+            machine.held.push(Held::Answer(request));
             return;
         }
         // The answer is copied out, because the call may submit the next request.

@@ -90,7 +90,8 @@ fn ep_p6_a_node_leaves_gracefully() {
         let leaver = NodeSet::first(3).without(master).lowest().unwrap();
         world.leave(leaver.index());
         let left = NodeSet::first(3).without(leaver);
-        world.wait("left", 3000, |w| w.settled(left) && w.machine(leaver.index()).is_some_and(|m| m.halted.is_some()))?;
+        world
+            .wait("left", 3000, |w| w.settled(left) && w.machine(leaver.index()).is_some_and(|m| m.halted.is_some()))?;
         assert_eq!(world.master(), Some(master));
         world.run_ms(2000)?;
         assert!(world.machine(leaver.index()).unwrap().halted.unwrap().is_wanted());
@@ -105,7 +106,8 @@ fn the_master_leaves_gracefully_and_hands_over() {
         let master = world.master().unwrap();
         world.leave(master.index());
         let left = NodeSet::first(3).without(master);
-        world.wait("left", 4000, |w| w.settled(left) && w.machine(master.index()).is_some_and(|m| m.halted.is_some()))?;
+        world
+            .wait("left", 4000, |w| w.settled(left) && w.machine(master.index()).is_some_and(|m| m.halted.is_some()))?;
         assert!(world.machine(master.index()).unwrap().halted.unwrap().is_wanted());
         world.run_ms(2000)?;
         assert!(world.settled(left));
@@ -344,7 +346,9 @@ fn a_cut_between_two_of_three_drops_one() {
         world.network.cut(b, a);
         world.mark("cut", &[a.get(), b.get()], "");
         world.wait("one out", 6000, |w| {
-            [a, b].iter().any(|v| w.settled(NodeSet::first(3).without(*v)) && w.machine(v.index()).is_some_and(|m| m.node().is_none()))
+            [a, b].iter().any(|v| {
+                w.settled(NodeSet::first(3).without(*v)) && w.machine(v.index()).is_some_and(|m| m.node().is_none())
+            })
         })?;
         world.run_ms(2000)?;
         world.finish()

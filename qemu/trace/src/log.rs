@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use defmt_decoder::{DecodeError, Location, StreamDecoder, Table};
 
@@ -55,7 +56,8 @@ impl fmt::Display for LogLine {
 /// A node image's log table. Shared by all nodes that run the image.
 pub struct LogTable {
     table: Table,
-    places: BTreeMap<u64, Location>,
+    /// `file:line` of each log statement.
+    places: BTreeMap<u64, String>,
 }
 
 impl fmt::Debug for LogTable {
@@ -65,15 +67,16 @@ impl fmt::Debug for LogTable {
 }
 
 impl LogTable {
-    /// From the bytes of the node image's ELF file.
+    /// From the bytes of the node image's ELF file. Places are told relative to `root`, the folder it was built in.
     ///
     /// # Errors
     /// If the file is damaged or has no log table.
-    pub fn new(elf: &[u8]) -> Result<Self, LogError> {
+    pub fn new(elf: &[u8], root: &Path) -> Result<Self, LogError> {
         let bad = |e: &dyn fmt::Display| LogError::BadImage(e.to_string());
         let table = Table::parse(elf).map_err(|e| bad(&e))?.ok_or(LogError::NoTable)?;
         // Without debug information there are no places; the texts are still good.
-        let places = table.get_locations(elf).unwrap_or_default();
+        let locations = table.get_locations(elf).unwrap_or_default();
+        let places = locations.into_iter().map(|(index, at)| (index, place(&at, root))).collect();
         Ok(Self { table, places })
     }
 
@@ -127,7 +130,7 @@ impl LogStream<'_> {
                 time: frame.display_timestamp().map(|t| t.to_string()).unwrap_or_default(),
                 level: frame.level().map_or("", |l| l.as_str()),
                 text: frame.display_message().to_string(),
-                place: self.table.places.get(&frame.index()).map(place).unwrap_or_default(),
+                place: self.table.places.get(&frame.index()).cloned().unwrap_or_default(),
             }),
             Err(DecodeError::Malformed) => Step::Malformed,
             Err(DecodeError::UnexpectedEof) => Step::Empty,
@@ -141,8 +144,9 @@ enum Step {
     Empty,
 }
 
-fn place(location: &Location) -> String {
-    format!("{}:{}", location.file.display(), location.line)
+fn place(location: &Location, root: &Path) -> String {
+    let file = location.file.strip_prefix(root).unwrap_or(&location.file);
+    format!("{}:{}", file.display(), location.line)
 }
 
 #[cfg(test)]
@@ -151,8 +155,8 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_refused_by_name() {
-        assert!(matches!(LogTable::new(b"not an ELF file"), Err(LogError::BadImage(_))));
+        assert!(matches!(LogTable::new(b"not an ELF file", Path::new("/")), Err(LogError::BadImage(_))));
         let own = std::fs::read(std::env::current_exe().expect("path")).expect("this test's own file");
-        assert_eq!(LogTable::new(&own).err(), Some(LogError::NoTable));
+        assert_eq!(LogTable::new(&own, Path::new("/")).err(), Some(LogError::NoTable));
     }
 }

@@ -75,10 +75,14 @@ struct Op {
     bytes: Vec<u8>,
     error: Option<DiskError>,
     bad: bool,
+    torn: bool,
+    doorbell: Instant,
+    incarnation: Incarnation,
 }
 
 pub struct Node {
     pub lock: Option<MasterLock>,
+    last_heartbeat: Instant,
     pub life: u64,
     pub incarnation: Incarnation,
     paused_until: Instant,
@@ -114,6 +118,7 @@ pub struct World {
     /// Requests in order: node, `R`, `H`, `B`.
     pub log: Vec<(usize, char)>,
     pub operations: u64,
+    fenced: Vec<(usize, Incarnation)>,
     pub bad_records: Vec<u64>,
 }
 
@@ -122,6 +127,7 @@ impl World {
         let nodes = (0..count)
             .map(|_| Node {
                 lock: None,
+                last_heartbeat: Instant::ZERO,
                 life: 0,
                 incarnation: Incarnation::NEVER,
                 paused_until: Instant::ZERO,
@@ -153,6 +159,7 @@ impl World {
             outage: false,
             log: Vec::new(),
             operations: 0,
+            fenced: Vec::new(),
             bad_records: Vec::new(),
         }
     }
@@ -223,6 +230,15 @@ impl World {
     }
 
     pub fn crash(&mut self, n: usize) {
+        for op in self.ops.values_mut().filter(|op| op.node == n && !op.bad) {
+            // The last write of a crashed node may be lost, or torn.
+            (op.bad, op.torn) = match self.random.below(8) {
+                _ if op.doorbell > self.now => (true, false),
+                0 => (true, true),
+                1 | 2 => (true, false),
+                _ => (false, false),
+            };
+        }
         self.nodes[n].lock = None;
         self.nodes[n].life += 1;
         self.nodes[n].waiting.clear();
@@ -280,10 +296,23 @@ impl World {
             }
             Event::Land(id) => {
                 let Some(op) = self.ops.get(&id) else { return };
-                if let DiskOp::Write { at, record, .. } = &op.op
-                    && !op.bad
-                {
-                    self.disk.insert(*at, *record);
+                let DiskOp::Write { at, record, .. } = &op.op else { return };
+                let (at, record) = (*at, *record);
+                if !op.bad {
+                    // DESIGN 7: nothing that a node owns is written after its fence but a heartbeat on its way.
+                    let fenced = self.fenced.contains(&(op.node, op.incarnation));
+                    assert!(
+                        !self.faults.bounded || !fenced || at == layout::heartbeat(Self::id(op.node)),
+                        "a ballot write of node {} landed after its fence\n{}",
+                        op.node,
+                        self.describe()
+                    );
+                    self.disk.insert(at, record);
+                } else if op.torn {
+                    let mut torn = self.record(at);
+                    torn[..256].copy_from_slice(&record[..256]);
+                    torn[100] ^= 0xff;
+                    self.disk.insert(at, torn);
                 }
             }
             Event::Done(id) => {
@@ -389,6 +418,9 @@ impl World {
 
     fn submit(&mut self, n: usize, tag: DiskTag, op: DiskOp) {
         self.operations += 1;
+        if matches!(op, DiskOp::Write { at, .. } if at == layout::heartbeat(Self::id(n))) {
+            self.nodes[n].last_heartbeat = self.now;
+        }
         if self.log.len() < 10_000 {
             let kind = match &op {
                 DiskOp::Read { .. } => 'R',
@@ -401,9 +433,16 @@ impl World {
         let f = self.faults;
         let mut delay = 100 + self.random.below(f.delay_us);
         let mut error = None;
-        let mut bad = false;
+        let (mut bad, mut torn) = (false, false);
         if faulty && self.random.chance(f.slow) {
             delay += self.random.below(f.slow_us);
+        }
+        // The node may stand still between its last step and the doorbell.
+        let mut doorbell = self.now;
+        if faulty && self.random.chance(f.pauses) {
+            let us = self.random.below(f.pause_us);
+            self.pause(n, us);
+            doorbell += us;
         }
         if f.bounded {
             delay = delay.min(u64::from(self.timing.io_max) * 1000);
@@ -411,6 +450,7 @@ impl World {
         if faulty && self.random.chance(f.errors) {
             error = Some([DiskError::TimedOut, DiskError::Medium, DiskError::Device][self.random.below(3) as usize]);
             bad = self.random.chance(500);
+            torn = bad && self.random.chance(400);
         }
         if self.outage {
             (error, bad) = (Some(DiskError::TimedOut), true);
@@ -426,26 +466,22 @@ impl World {
             DiskOp::Read { count, .. } => {
                 bytes.resize(usize::from(*count) * RECORD_PITCH as usize, 0);
                 for i in 0..*count {
-                    let at = self.now + self.random.below(delay);
+                    let at = doorbell + self.random.below(delay);
                     self.push(at, Event::Sample(id, i));
                 }
             }
             DiskOp::Write { not_after, .. } => {
-                if not_after.is_some_and(|t| self.now > t) {
+                if not_after.is_some_and(|t| doorbell > t) {
                     error = Some(DiskError::Frozen);
-                    bad = true;
+                    (bad, torn) = (true, false);
                 }
-                let at = self.now + self.random.below(delay);
+                let at = doorbell + self.random.below(delay);
                 self.push(at, Event::Land(id));
             }
         }
-        self.push(self.now + delay, Event::Done(id));
-        let life = self.nodes[n].life;
-        self.ops.insert(id, Op { node: n, life, tag, op, bytes, error, bad });
-        if faulty && self.random.chance(f.pauses) {
-            let us = self.random.below(f.pause_us);
-            self.pause(n, us);
-        }
+        self.push(doorbell + delay, Event::Done(id));
+        let (life, incarnation) = (self.nodes[n].life, self.nodes[n].incarnation);
+        self.ops.insert(id, Op { node: n, life, tag, op, bytes, error, bad, torn, doorbell, incarnation });
         if faulty && self.random.chance(f.crashes) {
             self.crash(n);
         }
@@ -539,7 +575,8 @@ impl World {
     }
 
     // DESIGN 7, *beat against eviction*: the victim's lease has certainly run out when its fence is through.
-    fn check_fenced(&self, victim: NodeId, incarnation: Incarnation) {
+    fn check_fenced(&mut self, victim: NodeId, incarnation: Incarnation) {
+        self.fenced.push((victim.index(), incarnation));
         let node = &self.nodes[victim.index()];
         if self.faults.bounded
             && node.incarnation == incarnation
@@ -557,6 +594,16 @@ impl World {
         let mut acting = 0;
         for n in 0..self.nodes.len() {
             let Some(lock) = &self.nodes[n].lock else { continue };
+            assert!(
+                !self.faults.bounded
+                    || lock.lease_until() <= self.now
+                    || !self.fenced.contains(&(n, self.nodes[n].incarnation)),
+                "node {n} was fenced, but has a lease"
+            );
+            assert!(
+                lock.lease_until() <= self.nodes[n].last_heartbeat.plus_ms(self.timing.lease),
+                "the lease runs from the submission"
+            );
             acting += u64::from(lock.may_act(self.now) && self.nodes[n].paused_until <= self.now);
             let (name, view) = lock.committed();
             if name.ballot == Ballot::NONE {

@@ -167,7 +167,8 @@ fn levels(top: &Table<'_>, configured: NodeSet) -> Vec<Level> {
         let name_span = table.key_span("name");
         let Some(level) = level(table, configured) else { continue };
         if let Some(other) = levels.iter().find(|l| l.order == level.order) {
-            let message = format!("level order {} is used twice, by `{}` and `{}`", level.order, other.name, level.name);
+            let message =
+                format!("level order {} is used twice, by `{}` and `{}`", level.order, other.name, level.name);
             top.findings.add(order_span, message, "orders are unique");
         } else if levels.iter().any(|l| l.name == level.name) {
             top.findings.add(name_span, format!("two levels are named `{}`", level.name), "names are unique");

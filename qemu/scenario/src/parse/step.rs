@@ -8,17 +8,38 @@ use quorate_switch::{Fault, pcap};
 use super::condition::{CONDITIONS, condition, regex};
 use super::node_expr;
 use super::table::{Table, Value, unknown};
-use crate::model::{
-    Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions, Step, StepKind,
-};
+use crate::model::{Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions, Step, StepKind};
 use crate::nodes::NodeExpr;
 use crate::source::Span;
 
 /// The verbs of `do`.
 const VERBS: [&str; 26] = [
-    "start", "kill", "pause", "resume", "freeze", "thaw", "reset", "leave", "command", "cut", "loss", "duplicate",
-    "reorder", "corrupt", "delay", "heal", "disk_cut", "disk_delay", "disk_error", "disk_tear", "disk_heal", "inject",
-    "snapshot", "sleep", "repeat", "image",
+    "start",
+    "kill",
+    "pause",
+    "resume",
+    "freeze",
+    "thaw",
+    "reset",
+    "leave",
+    "command",
+    "cut",
+    "loss",
+    "duplicate",
+    "reorder",
+    "corrupt",
+    "delay",
+    "heal",
+    "disk_cut",
+    "disk_delay",
+    "disk_error",
+    "disk_tear",
+    "disk_heal",
+    "inject",
+    "snapshot",
+    "sleep",
+    "repeat",
+    "image",
 ];
 
 /// The longest wait or sleep, ms.
@@ -354,7 +375,10 @@ fn inject(table: &Table<'_>) -> Option<Inject> {
         (Some(value), None) => hex_frames(value, table)?,
         (None, Some((name, span))) => {
             let path = table.source.folder().join(name);
-            match std::fs::read(&path).map_err(|e| e.to_string()).and_then(|bytes| pcap::read(&bytes).map_err(|e| e.to_string())) {
+            match std::fs::read(&path)
+                .map_err(|e| e.to_string())
+                .and_then(|bytes| pcap::read(&bytes).map_err(|e| e.to_string()))
+            {
                 Ok(frames) if frames.is_empty() => {
                     table.findings.add(span, format!("{} has no frame", path.display()), "this file");
                     return None;

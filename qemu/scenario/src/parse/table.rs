@@ -135,7 +135,11 @@ impl<'a> Table<'a> {
         match value.value {
             DeValue::Table(map) => Some(Self::new(map, value.span(), what, from)),
             _ => {
-                from.0.add(value.span(), format!("{what} is {}, not a table", value.kind()), "a table is expected here");
+                from.0.add(
+                    value.span(),
+                    format!("{what} is {}, not a table", value.kind()),
+                    "a table is expected here",
+                );
                 None
             }
         }

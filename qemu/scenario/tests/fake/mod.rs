@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate_base::{NodeId, NodeSet};
+use quorate_scenario::Scenario;
 use quorate_scenario::backend::{Backend, DiskView, Trouble};
 use quorate_scenario::model::{Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
 use quorate_scenario::source::Source;
-use quorate_scenario::Scenario;
 use quorate_switch::Fault;
 use quorate_trace::Line;
 use serde_json::{Value, json};
