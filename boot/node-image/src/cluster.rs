@@ -9,7 +9,7 @@ use quorate_arch_x86_64::{clock, entropy, power, smbios};
 use quorate_base::capacity::LEVELS_MAX;
 use quorate_base::level::{LevelDecl, LevelTable};
 use quorate_base::port::SharedDisk;
-use quorate_base::{BootNonce, HaltReason, Instant, NodeId};
+use quorate_base::{BootNonce, ClusterId, HaltReason, Instant, NodeId};
 use quorate_database::MachineId;
 use quorate_master_lock::DiskGeometry;
 use quorate_node::{Boot, Input, Node, Output, Ports, Probe, ProbeLevel};
@@ -75,7 +75,7 @@ pub async fn run(command_line: CommandLine) {
         Err(error) => end::refuse(format_args!("NIC: {error}")),
     };
     let disk = match bus.scsi() {
-        Ok(hba) => shared_disk::find(hba).await.map(|disk| DISK.init_with(|| disk)),
+        Ok(hba) => shared_disk::find(hba, cluster(&command_line)).await.map(|disk| DISK.init_with(|| disk)),
         Err(error) => {
             defmt::warn!("disk adapter: {}", defmt::Display2Format(&error));
             Err(HaltReason::NoDisk)
@@ -125,6 +125,15 @@ fn declared(command_line: &CommandLine) -> Vec<ProbeLevel, LEVELS_MAX> {
     levels
 }
 
+/// `cluster=` names the cluster that this machine belongs to, as a UUID: the database of any other is foreign.
+fn cluster(command_line: &CommandLine) -> Option<ClusterId> {
+    let text = command_line.value("cluster")?;
+    match ClusterId::parse(text) {
+        Some(cluster) => Some(cluster),
+        None => end::refuse(format_args!("cluster={text}: not a UUID")),
+    }
+}
+
 fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot {
     let node = match command_line.number::<u8>("node") {
         Ok(None) => None,
@@ -138,7 +147,7 @@ fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot
         node,
         machine: MachineId { uuid: smbios::system_uuid(), mac: Some(link.mac()) },
         nonce: BootNonce(entropy::nonce()),
-        cluster: None,
+        cluster: cluster(command_line),
         geometry,
         trace_writes: command_line.value("trace_writes") == Some("1"),
     }

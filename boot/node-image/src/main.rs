@@ -41,7 +41,7 @@ pub struct Boot {
 static BOOT: Once<Boot> = Once::new();
 
 /// Keys the command line may have. Anything else is a mistake of whoever starts the node.
-const KEYS: [&str; 3] = ["node", "level", "trace_writes"];
+const KEYS: [&str; 4] = ["node", "cluster", "level", "trace_writes"];
 
 /// Called by the entry code with interrupts off. Whatever is wrong here is said on the console before the halt.
 fn main(info: BootInfo) -> ! {

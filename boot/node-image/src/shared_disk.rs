@@ -3,8 +3,8 @@
 use quorate_arch_x86_64::clock;
 use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
 use quorate_base::port::{DiskDone, SharedDisk};
-use quorate_base::{DiskError, DiskOp, DiskTag, HaltReason, Timing};
-use quorate_database::layout;
+use quorate_base::{ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Timing};
+use quorate_database::{Superblock, layout};
 use quorate_master_lock::DiskGeometry;
 use quorate_scsi::disk::{Config, Event, Operation};
 use quorate_scsi::find::{Candidate, Finder, Step};
@@ -31,37 +31,43 @@ pub struct Shared {
 }
 
 /// Looks at every disk of the adapter for the partition of the membership database, and ends the old requests of this
-/// port (DESIGN 3, birth).
+/// port (DESIGN 3, birth). With `cluster`, a database of another cluster is passed over.
 ///
 /// # Errors
-/// The reason to halt: no disk at all, or none that is a cluster's.
-pub async fn find(mut hba: PciScsi) -> Result<Shared, HaltReason> {
-    let targets = hba.targets();
-    let mut finder = Finder::new(Guid(layout::PARTITION_TYPE), targets);
+/// The reason to halt: no membership database at all, or only another cluster's.
+pub async fn find(hba: PciScsi, cluster: Option<ClusterId>) -> Result<Shared, HaltReason> {
+    let mut finder = Finder::new(Guid(layout::PARTITION_TYPE), hba.targets());
     let give_up_us = clock::now_us() + FIND_US;
-    let mut foreign = false;
-    let candidate = loop {
+    let mut hba = hba;
+    let mut none = HaltReason::NoDisk;
+    loop {
         let now_us = clock::now_us();
         match finder.poll(&mut hba, now_us) {
-            Step::Candidate(candidate) => break candidate,
+            Step::Candidate(candidate) => {
+                let mut shared = Shared::new(hba, &candidate);
+                shared.end_old_requests().await?;
+                if !shared.is_foreign(cluster).await? {
+                    return Ok(shared);
+                }
+                defmt::warn!("passed over: this database belongs to another cluster");
+                none = HaltReason::ForeignDisk;
+                // Nothing is outstanding: the answer has come.
+                hba = shared.disk.into_hba().map_err(|_| HaltReason::Disk { error: DiskError::Device })?;
+            }
             Step::Foreign(unit, why) => {
-                foreign = true;
                 defmt::warn!(
-                    "disk at {} is not a cluster's: {}",
+                    "disk at {} has no membership database: {}",
                     defmt::Debug2Format(&unit.address),
                     defmt::Debug2Format(&why)
                 );
             }
-            Step::Done => return Err(if foreign { HaltReason::ForeignDisk } else { HaltReason::NoDisk }),
-            Step::Pending if now_us >= give_up_us => return Err(HaltReason::NoDisk),
+            Step::Done => return Err(none),
+            Step::Pending if now_us >= give_up_us => return Err(none),
             Step::Pending => {
                 WORK.wait_until(finder.poll_timeout().unwrap_or(give_up_us).min(give_up_us)).await;
             }
         }
-    };
-    let mut shared = Shared::new(hba, &candidate);
-    shared.end_old_requests().await?;
-    Ok(shared)
+    }
 }
 
 impl Shared {
@@ -96,6 +102,26 @@ impl Shared {
             let _ = self.disk.poll(clock::now_us());
         }
         Ok(())
+    }
+
+    /// Whether a valid superblock names another cluster. A damaged one is for the node's birth to judge.
+    async fn is_foreign(&mut self, cluster: Option<ClusterId>) -> Result<bool, HaltReason> {
+        let Some(cluster) = cluster else { return Ok(false) };
+        let blocks = 2 * self.blocks_per_record();
+        let error = HaltReason::Disk { error: DiskError::Device };
+        self.disk.submit_read(clock::now_us(), self.first_lba, blocks, 0).map_err(|_| error)?;
+        loop {
+            if let Some(completion) = self.disk.poll(clock::now_us()) {
+                let bytes = completion.result.map_err(|_| HaltReason::Disk { error: DiskError::Medium })?;
+                let copies = [0, 1].map(|copy: u8| {
+                    let at = usize::from(copy) * RECORD_PITCH as usize;
+                    Superblock::decode(bytes.get(at..).unwrap_or_default(), copy)
+                });
+                let newest = Superblock::newest([&copies[0], &copies[1]]);
+                return Ok(newest.is_ok_and(|superblock| superblock.cluster != cluster));
+            }
+            WORK.wait_until(self.disk.poll_timeout().unwrap_or(u64::MAX)).await;
+        }
     }
 
     /// The cluster's `io_max`, once the superblock is known.

@@ -108,6 +108,19 @@ impl fmt::Debug for BootNonce {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct ClusterId(pub [u8; 16]);
 
+impl ClusterId {
+    /// From its text: 32 hexadecimal digits, hyphens anywhere between them. `None` if it is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut digits = text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16));
+        let mut id = [0; 16];
+        for byte in &mut id {
+            let (high, low) = (digits.next()??, digits.next()??);
+            *byte = (high * 16 + low) as u8;
+        }
+        digits.next().is_none().then_some(Self(id))
+    }
+}
+
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, b) in self.0.iter().enumerate() {
@@ -286,6 +299,17 @@ mod tests {
         assert!(s.iter().eq(NodeId::all()));
         assert!(s.remove(NodeId(63)));
         assert_eq!(s, NodeSet::first(63));
+    }
+
+    #[test]
+    fn a_cluster_id_is_read_back_from_its_text() {
+        extern crate std;
+        use std::string::ToString;
+        let id = ClusterId([0x12, 0xab, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0xff]);
+        assert_eq!(ClusterId::parse(&id.to_string()), Some(id));
+        for bad in ["", "12", "zz000000000000000000000000000000", "000000000000000000000000000000000"] {
+            assert_eq!(ClusterId::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -314,6 +314,7 @@ impl MasterLock {
     }
 
     fn scan_done(&mut self, now: Instant, trace: &mut Trace<'_>) {
+        self.last_scan = now;
         if self.scan.complete {
             if self.scan.adopt {
                 self.own_known = true;

@@ -11,7 +11,7 @@
 //! *turn* needs no block. Deviation from Eisenberg and McGuire 1972: a silent node's flag is passed over; being wrong
 //! about that costs churn, not safety, because the ballot stands under the flags.
 
-use quorate_base::{Ballot, Event, Instant, LockPhase, NodeId, Trace};
+use quorate_base::{Event, Instant, LockPhase, NodeId, Trace};
 use quorate_database::Flag;
 
 use crate::api::LockEvent;
@@ -103,6 +103,7 @@ impl MasterLock {
     fn give_up(&mut self) {
         if let Phase::Master { ballot, .. } = self.phase {
             self.releasing = true;
+            self.given_up = ballot;
             self.drop_proposal(ballot);
         }
         self.phase = Phase::Idle;
@@ -114,7 +115,8 @@ impl MasterLock {
             return;
         }
         self.releasing = false;
-        let ballot = Ballot(self.highest.0);
+        // The highest may be another's by now.
+        let ballot = core::mem::take(&mut self.given_up);
         trace.event(Event::Lock { phase: LockPhase::Released, ballot });
         self.event(LockEvent::Released);
     }

@@ -129,11 +129,12 @@ impl MasterLock {
         self.restart_evidence();
     }
 
-    /// A beat is later than its time by more than a beat: this node stood still or its disk did. What it saw before says
-    /// nothing about the others any more. Asked before each input, so that a read that was under way meanwhile is not
-    /// judged either.
+    /// A beat is later than its time by more than a beat, or no scan was completed for so long: this node stood still, or
+    /// its disk did, perhaps for all. What it saw before says nothing about the others any more. Asked before each input,
+    /// so that a read that was under way meanwhile is not judged either.
     pub(crate) fn notice_stall(&mut self, now: Instant) {
-        if now > self.next_beat.plus_ms(self.timing.disk_heartbeat) {
+        let beat = self.timing.disk_heartbeat;
+        if now > self.next_beat.plus_ms(beat) || now > self.last_scan.plus_ms(2 * beat) {
             self.restart_evidence();
         }
     }

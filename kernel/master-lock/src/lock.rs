@@ -55,6 +55,7 @@ pub struct MasterLock {
     // What the disk showed.
     pub(crate) peers: [Peer; NODES_MAX],
     pub(crate) scan: Scan,
+    pub(crate) last_scan: Instant,
     pub(crate) look: Look,
     pub(crate) marks: Marks,
     pub(crate) highest: Ballot,
@@ -73,6 +74,8 @@ pub struct MasterLock {
     pub(crate) phase: Phase,
     pub(crate) want: bool,
     pub(crate) releasing: bool,
+    /// The ballot that was given up last.
+    pub(crate) given_up: Ballot,
     pub(crate) farewell: Farewell,
     pub(crate) proposal: Option<View>,
     pub(crate) lease: Lease,
@@ -126,6 +129,7 @@ impl MasterLock {
             hurry: 0,
             peers: [Peer::UNREAD; NODES_MAX],
             scan: Scan::default(),
+            last_scan: now,
             look: Look::default(),
             marks: Marks::default(),
             highest,
@@ -146,6 +150,7 @@ impl MasterLock {
             phase: Phase::Idle,
             want: false,
             releasing: false,
+            given_up: Ballot::NONE,
             farewell: Farewell::No,
             proposal: None,
             lease: Lease::NONE,

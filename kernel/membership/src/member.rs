@@ -291,7 +291,12 @@ impl Member {
                 continue;
             }
             for l in &mut self.levels {
-                let was = l.vector.set(n, state);
+                let was = l.vector.state(n);
+                if state == NodeState::Joined && was == NodeState::Inactive && !l.everywhere {
+                    // A level that this node has and that one may lack: only a round says so.
+                    continue;
+                }
+                l.vector.set(n, state);
                 if speaks && matches!(was, NodeState::Joining | NodeState::Leaving | NodeState::ForcedLeaving) {
                     trace.event(Event::State { subject: n, incarnation, level: Some(l.order), is: state });
                 }

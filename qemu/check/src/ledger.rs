@@ -83,7 +83,9 @@ impl Ledger {
     /// A new round.
     pub(crate) fn add_round(&mut self, name: RoundName, round: Round) {
         for (subject, transition) in &round.transitions {
-            self.latest.insert((*subject, *transition, round.level), name);
+            // A deposed master that does not know it yet may begin one that nobody obeys: it does not count.
+            let latest = self.latest.entry((*subject, *transition, round.level)).or_insert(name);
+            *latest = name.max(*latest);
             self.levels.entry((*subject, *transition)).or_default().insert(round.level);
         }
         self.rounds.insert(name, round);
@@ -167,6 +169,17 @@ impl Ledger {
         let Some(barriers) = self.barriers_in(name, level) else { return Progress::NoRound };
         let barrier = barriers.of(transition) - 1;
         self.missing(name, Step { level, subject, transition, barrier }, at)
+    }
+
+    /// The newest round of a transition at a level.
+    pub(crate) fn newest_round(
+        &self,
+        subject: Life,
+        transition: Transition,
+        level: u16,
+    ) -> Option<(RoundName, &Round)> {
+        let name = *self.latest.get(&(subject, transition, level))?;
+        Some((name, self.rounds.get(&name)?))
     }
 
     /// The barriers of a round's level, as its participants registered them.

@@ -351,7 +351,9 @@ impl Steps {
         let joins: Vec<u16> = self.ledger.levels_of(subject, Transition::Joining).collect();
         for at_level in joins {
             let progress = self.ledger.transition_through(subject, Transition::Joining, at_level, around.at());
-            if let Progress::Missing(nodes) = progress {
+            if let Progress::Missing(nodes) = progress
+                && !self.nobody_knows(event.subject, at_level, around)
+            {
                 let what = format!("{} while its join at level {at_level} waits for nodes {nodes:?}", words(event));
                 out.add(Rule::TableOne, what);
             }
@@ -393,12 +395,40 @@ impl Steps {
         }
         for lower in below {
             let progress = self.ledger.transition_through(subject, Transition::Joining, lower, around.at_lc(forced_lc));
-            if !matches!(progress, Progress::Through(_)) && !around.master_cut(event.round.ballot) {
+            let may_have_heard = self.may_have_heard(event, lower, &progress, around);
+            if !matches!(progress, Progress::Through(_)) && !may_have_heard && !around.master_cut(event.round.ballot) {
                 let what = format!("{}, though its join had not got beyond level {lower}", words(event));
                 out.add(Rule::TooHigh, what);
                 return;
             }
         }
+    }
+
+    /// DESIGN 5: after a takeover rounds that no survivor knows never existed.
+    fn nobody_knows(&self, subject: Life, level: u16, around: &Around<'_>) -> bool {
+        let Some((_, round)) = self.ledger.newest_round(subject, Transition::Joining, level) else { return false };
+        let knows = |(node, inc): (&u8, &Option<u32>)| {
+            let life = inc.map(|inc| Life { node: *node, inc });
+            life.is_some_and(|life| {
+                self.ledger.was_notified(life, level, subject, Transition::Joining)
+                    && !around.history.seen_before(life, NodeState::ForcedLeaving, around.lc)
+            })
+        };
+        !round.participants.iter().any(knows)
+    }
+
+    /// DESIGN 5: after a takeover a level counts as having heard if all that did not acknowledge the level below are dead:
+    /// nobody who lives knows whether they did.
+    fn may_have_heard(&self, event: &StepEvent, lower: u16, progress: &Progress, around: &Around<'_>) -> bool {
+        let Progress::Missing(nodes) = progress else { return false };
+        let Some((name, round)) = self.ledger.newest_round(event.subject, Transition::Joining, lower) else {
+            return false;
+        };
+        let out = |node: &u8| {
+            let life = round.participants.get(node).copied().flatten().map(|inc| Life { node: *node, inc });
+            life.is_some_and(|life| around.history.seen_before(life, NodeState::ForcedLeaving, around.lc))
+        };
+        name.ballot < event.round.ballot && nodes.iter().all(out)
     }
 
     fn check_barrier(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
@@ -428,7 +458,8 @@ impl Steps {
     fn check_levels_above(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
         let mut above: BTreeSet<u16> =
             self.ledger.levels_of(event.subject, Transition::Leaving).filter(|l| *l > event.level).collect();
-        above.extend(self.ledger.levels_of(event.subject, Transition::Joining).filter(|l| *l > event.level));
+        let heard = |l: &u16| *l > event.level && !self.nobody_knows(event.subject, *l, around);
+        above.extend(self.ledger.levels_of(event.subject, Transition::Joining).filter(heard));
         for upper in above {
             let gone = self.ledger.level(event.subject, upper, around.lc).is_none();
             let left = self.ledger.heard(event.subject, Transition::Leaving).is_some_and(|l| l.contains(&upper));
@@ -466,7 +497,8 @@ impl Steps {
     }
 
     fn check_leave_complete(&mut self, life: Life, around: &Around<'_>, out: &mut Findings) {
-        let levels: Vec<u16> = self.ledger.levels_of(life, Transition::Joining).filter(|l| *l < USER_FROM).collect();
+        let heard = |l: &u16| *l < USER_FROM && !self.nobody_knows(life, *l, around);
+        let levels: Vec<u16> = self.ledger.levels_of(life, Transition::Joining).filter(heard).collect();
         for level in levels {
             let progress = self.ledger.transition_through(life, Transition::Leaving, level, around.at());
             self.report_lost(life, ("leave", level), progress, around, out);
@@ -515,7 +547,13 @@ impl Steps {
             for level in levels {
                 let knew = self.ledger.was_notified(survivor, level, dead, Transition::Joining)
                     || self.both_joined(survivor, dead, level, around.at_lc(forced_lc));
+                // Who came to the level after the dead one had left it never knew it there.
+                let left = matches!(
+                    self.ledger.transition_through(dead, Transition::Leaving, level, around.at_lc(forced_lc)),
+                    Progress::Through(_)
+                );
                 let done = !knew
+                    || left
                     || self.ledger.was_notified(survivor, level, survivor, Transition::Leaving)
                     || self.ledger.acked_last(survivor, level, dead, Transition::Leaving, around.lc)
                     || self.ledger.acked_last(survivor, level, dead, Transition::ForcedLeaving, around.lc)

@@ -123,7 +123,7 @@ pub fn play(scenario: &Scenario, options: WorldOptions, tools: &Tools) -> Result
         End::CannotRun("this scenario cannot be played on QEMU; nothing was started".to_owned())
     })?;
     let outcome = engine::run(scenario, &mut world);
-    world.finish()?;
+    world.flush()?;
     if let Some(failure) = &outcome.failure
         && !matches!(failure.trouble, Trouble::Failed(_))
     {

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use quorate_base::{Barriers, NodeId, NodeSet, NodeState};
-use quorate_launch::{SetupOptions, interrupt, setup};
+use quorate_launch::{SetupOptions, setup};
 use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
 use quorate_scenario::belief::Beliefs;
@@ -60,7 +60,7 @@ pub fn up(options: &UpOptions) -> End {
     let outcome = live.run(&mut world);
     // The terminal must be itself again before the last lines.
     drop(live);
-    let finished = world.finish();
+    let finished = world.finish().and_then(|()| world.flush());
     match outcome.and_then(|end| finished.map(|()| end)) {
         Ok(end) => end,
         Err(trouble) => trouble.into(),
@@ -160,7 +160,7 @@ impl Live {
     }
 
     fn none_can_join(&self, world: &World) -> bool {
-        self.cast(world).live != self.nodes && !interrupt::requested()
+        self.cast(world).live != self.nodes
     }
 
     fn joined(&mut self, world: &World) -> End {

@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use quorate_trace::LogTable;
 use serde_json::Value;
@@ -16,6 +17,9 @@ const QEMU: &str = "qemu-system-x86_64";
 
 /// Which log statements are compiled into the node image.
 const LOG_LEVEL: &str = "info";
+
+/// How long cargo takes to find that there is nothing to do; only after that the user is told of a build.
+const NOTHING_TO_DO: Duration = Duration::from_millis(700);
 
 /// What is to be set up.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +81,6 @@ fn target(progress: &mut dyn FnMut(&str)) -> Result<(), SetupError> {
 
 /// Builds the node image and returns its path. Cargo decides whether anything is to be done.
 fn build(progress: &mut dyn FnMut(&str)) -> Result<PathBuf, SetupError> {
-    progress("building the node image");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = in_workspace(cargo);
     command
@@ -87,9 +90,15 @@ fn build(progress: &mut dyn FnMut(&str)) -> Result<PathBuf, SetupError> {
         // They would replace the linker's flags in `.cargo/config.toml`.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let messages = run(&mut command)?;
-    let failed = || SetupError::Failed { command: shown(&command), output: "cargo named no executable".into() };
-    messages.lines().rev().find_map(executable).ok_or_else(failed)
+    let line = shown(&command);
+    let (send, done) = mpsc::channel();
+    std::thread::spawn(move || send.send(run(&mut command)));
+    let messages = done.recv_timeout(NOTHING_TO_DO).or_else(|_| {
+        progress("building the node image");
+        done.recv()
+    });
+    let failed = || SetupError::Failed { command: line.clone(), output: "cargo named no executable".into() };
+    messages.map_err(|_| failed())??.lines().rev().find_map(executable).ok_or_else(failed)
 }
 
 /// The executable that a line of cargo's messages names.

@@ -135,4 +135,10 @@ pub trait Backend {
     /// # Errors
     /// If the disk cannot be read, or shows no committed view.
     fn disk_view(&mut self) -> Result<DiskView, Trouble>;
+
+    /// Ends all machines: after this no node writes a line.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn finish(&mut self) -> Result<(), Trouble>;
 }

@@ -89,7 +89,7 @@ fn refused(steps: &[Step], world: &dyn Backend, list: &mut Vec<Problem>) {
     }
 }
 
-/// Plays a scenario in a world and writes its `step`, `assert` and `end` lines. Call [`check`] first.
+/// Plays a scenario in a world, ends its machines, and writes the `step`, `assert` and `end` lines. Call [`check`] first.
 pub fn run(scenario: &Scenario, world: &mut dyn Backend) -> Outcome {
     let mut engine = Engine {
         world,
@@ -105,7 +105,10 @@ pub fn run(scenario: &Scenario, world: &mut dyn Backend) -> Outcome {
         steps: 0,
         held: 0,
     };
-    let failure = engine.all(&scenario.steps).err().map(|(step, trouble)| engine.report(step, trouble));
+    let mut failure = engine.all(&scenario.steps).err().map(|(step, trouble)| engine.report(step, trouble));
+    if let (Err(trouble), Some(last), None) = (engine.world.finish(), scenario.steps.last(), &failure) {
+        failure = Some(engine.report(last, trouble));
+    }
     engine.world.say("end", json!({ "ok": failure.is_none() }));
     Outcome { steps: engine.steps, held: engine.held, failure }
 }

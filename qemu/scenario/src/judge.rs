@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate_base::{NodeId, NodeSet, NodeState};
 use quorate_trace::Line;
 
-use crate::backend::{Backend, Trouble};
+use crate::backend::{Backend, DiskView, Trouble};
 use crate::belief::Beliefs;
 use crate::model::Condition;
 use crate::nodes::{Cast, NodeExpr};
@@ -190,16 +190,20 @@ fn state(
         Ok(found) => found,
         Err(why) => return Ok(Verdict::lacks(NodeSet::EMPTY, why)),
     };
-    let viewers = given.unwrap_or_else(|| at.beliefs.joined(at.cast.live));
+    let mut viewers = given.unwrap_or_else(|| at.beliefs.joined(at.cast.live));
     let registered = |n: &NodeId| level.is_none_or(|l| at.beliefs.life(*n).levels.contains_key(&l));
     let mut missing = Vec::new();
     if viewers.is_empty() && level.is_none() {
         let disk = world.disk_view()?;
-        for s in subjects {
-            let seen = disk.nodes.get(&s.get()).copied().unwrap_or_default();
-            missing.extend(differs(s, is, Some(seen), at).map(|what| format!("the disk has {what}")));
+        // A live node that is joined on the disk is a viewer, though it has not traced that view yet.
+        viewers = at.cast.live.iter().filter(|n| joined_on_disk(*n, &disk, at)).collect();
+        if viewers.is_empty() {
+            for s in subjects {
+                let seen = disk.nodes.get(&s.get()).copied().unwrap_or_default();
+                missing.extend(differs(s, is, Some(seen), at).map(|what| format!("the disk has {what}")));
+            }
+            return Ok(Verdict { missing, nodes: subjects });
         }
-        return Ok(Verdict { missing, nodes: subjects });
     }
     let at_level: NodeSet = viewers.iter().filter(registered).collect();
     if at_level.is_empty() {
@@ -220,6 +224,11 @@ fn state(
         missing.iter_mut().for_each(|m| m.push_str(&format!(" at level {level}")));
     }
     Ok(Verdict { missing, nodes: subjects.or(at_level) })
+}
+
+fn joined_on_disk(node: NodeId, disk: &DiskView, at: &Moment<'_>) -> bool {
+    let own = at.beliefs.life(node).inc;
+    disk.nodes.get(&node.get()).is_some_and(|(state, inc)| *state == NodeState::Joined && own == Some(*inc))
 }
 
 /// How what is seen of a subject differs from what it is to be; `None` if it does not. Only the subject's present life

@@ -209,12 +209,11 @@ impl World {
         self.cluster.store()
     }
 
-    /// Ends all machines and hands the trace to its file.
+    /// Hands the trace to its file.
     ///
     /// # Errors
-    /// If the trace could not be written.
-    pub fn finish(&mut self) -> Result<(), Trouble> {
-        self.kill(NodeSet::first(self.options.nodes))?;
+    /// If it could not be written.
+    pub fn flush(&self) -> Result<(), Trouble> {
         self.store().flush().map_err(|e| Trouble::Broken(format!("the trace could not be written: {e}")))
     }
 
@@ -393,6 +392,10 @@ impl Backend for World {
             .iter()
             .filter_map(|(n, state)| Some((*n, (state_of(state)?, active.incs.get(n).copied().unwrap_or(0)))));
         Ok(DiskView { ballot: active.ballot, number: active.view, nodes: nodes.collect() })
+    }
+
+    fn finish(&mut self) -> Result<(), Trouble> {
+        self.kill(NodeSet::first(self.options.nodes))
     }
 }
 

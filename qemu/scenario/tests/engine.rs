@@ -106,9 +106,16 @@ fn without_a_live_joined_node_the_disk_decides() {
     let mut fake = Fake { disk, ..Fake::default() };
     let ok = play_top(r#"step = [{ expect = "state", subject = 0, is = "leaving" }]"#, &mut fake);
     assert!(ok.ok());
+    fake.finished = false;
     let bad = play_top(r#"step = [{ expect = "state", subject = [0, 1], is = "leaving" }]"#, &mut fake);
     let details = bad.failure.unwrap().details.join("\n");
     assert!(details.contains("the disk has node 1 inactive, not leaving"), "{details}");
+    // A live node that is joined on the disk is a viewer, though it has not traced that view yet.
+    let mut fake = Fake::default().on("start 0", vec![(1, boot(0, 4))]);
+    fake.disk = DiskView { ballot: 64, number: 3, nodes: [(0, (NodeState::Joined, 4))].into() };
+    let more = r#"step = [{ do = "start", node = 0 }, { wait = "state", subject = 0, is = "joined", within_ms = 9 }]"#;
+    let details = play_top(more, &mut fake).failure.unwrap().details.join("\n");
+    assert!(details.contains("node 0 sees nothing of node 0 yet, it must be joined"), "{details}");
 }
 
 #[test]

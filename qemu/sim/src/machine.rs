@@ -1,6 +1,6 @@
 //! One machine: a node that runs or does not, its levels, its clock.
 
-use quorate_base::{HaltReason, Instant, LevelDecl, NodeId};
+use quorate_base::{HaltReason, Instant, LevelDecl, LevelOrder, NodeId};
 use quorate_node::{Node, Probe, ProbeLevel};
 
 /// Ticks of a node in one second of its time, at most. A node that has nothing to do sleeps; one that wakes more often
@@ -62,6 +62,11 @@ impl Machine {
     /// Its node, while it runs.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_deref()
+    }
+
+    /// Whether its node has this level.
+    pub fn has_level(&self, order: LevelOrder) -> bool {
+        order == LevelOrder::MEMBERSHIP || self.levels.iter().any(|l| l.order == order)
     }
 
     /// Whether it runs and is not paused.

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
+use quorate_base::Timing;
+use quorate_node::ProbeLevel;
+
 use crate::faults::Faults;
+use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::world::{Broken, Setup, World};
 
@@ -111,15 +115,7 @@ impl Summary {
 /// # Errors
 /// The first invariant that broke, or that the cluster did not settle.
 pub fn run_seed(seed: u64, nodes: u8, options: &RunOptions) -> Result<Outcome, Box<Failure>> {
-    let faults = options.faults.unwrap_or_else(|| match seed % 3 {
-        0 => Faults::default(),
-        1 => Faults::light(),
-        _ => Faults::full(),
-    });
-    // DESIGN 7 allows clocks that differ by one per cent.
-    let clock_ppm = if seed.is_multiple_of(2) { 0 } else { 10_000 };
-    let setup = Setup { faults, clock_ppm, keep_trace: options.keep_trace, ..Setup::new(seed, nodes) };
-    let mut world = World::new(&setup);
+    let mut world = draw_world(seed, nodes, options);
     let result = Schedule::new(seed, nodes).run(&mut world, options.damage_ms).and_then(|settled_us| {
         world.finish()?;
         Ok(settled_us)
@@ -150,4 +146,33 @@ pub fn run_seeds(
         progress(&outcome);
     }
     Ok(summary)
+}
+
+/// The cluster of a seed: its faults, clocks, time-outs and levels.
+fn draw_world(seed: u64, nodes: u8, options: &RunOptions) -> World {
+    let faults = options.faults.unwrap_or_else(|| match seed % 3 {
+        0 => Faults::default(),
+        1 => Faults::light(),
+        _ => Faults::full(),
+    });
+    // DESIGN 7 allows clocks that differ by one per cent.
+    let clock_ppm = if seed.is_multiple_of(2) { 0 } else { 10_000 };
+    let timing = if seed % 5 == 4 { Timing::FAST } else { Timing::DEFAULT };
+    let setup = Setup { faults, clock_ppm, timing, keep_trace: options.keep_trace, ..Setup::new(seed, nodes) };
+    let mut world = World::new(&setup);
+    if seed % 4 == 3 {
+        draw_levels(&mut world, Random::new(!seed), nodes);
+    }
+    world
+}
+
+/// Levels that work for long, so that other things happen meanwhile, and one that only some nodes have.
+fn draw_levels(world: &mut World, mut random: Random, nodes: u8) {
+    let [short, long] = [random.below(20), random.below(200)];
+    let everywhere = [format!("10:first:2:2:2:{short}:0:1"), format!("60:second:1:3:2:{long}:0:1")];
+    let some = format!("80:some:2:1:1:{short}:0:0");
+    for m in 0..usize::from(nodes) {
+        let words = everywhere.iter().chain((random.below(2) == 0).then_some(&some));
+        world.set_levels(m, words.filter_map(|word| ProbeLevel::parse(word).ok()).collect());
+    }
 }

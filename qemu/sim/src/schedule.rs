@@ -12,7 +12,7 @@ use crate::world::{Broken, World};
 
 /// Within so many ms after everything was healed all nodes must be joined under one master: an old life's fence, an
 /// arbitration at its longest and a formation, several times over.
-pub(crate) const SETTLE_MS: u64 = 20_000;
+pub(crate) const SETTLE_MS: u64 = 8_000;
 /// For so long the cluster must then stay as it is, ms.
 const QUIET_MS: u64 = 2_000;
 /// A machine that ended during the settling is booted again after so long, µs.

@@ -393,12 +393,8 @@ impl World {
                 member.levels().iter().all(|l| {
                     NodeId::all().all(|o| {
                         let state = member.state_at(l.order, o);
-                        if nodes.contains(o) {
-                            // A level that only some nodes have has only those.
-                            state == Some(NodeState::Joined) || !l.everywhere
-                        } else {
-                            state == Some(NodeState::Inactive)
-                        }
+                        let there = nodes.contains(o) && self.machines[o.index()].has_level(l.order);
+                        state == Some(if there { NodeState::Joined } else { NodeState::Inactive })
                     })
                 })
             })

@@ -2,7 +2,7 @@
 
 use crate::world::{CLUSTER, Faults, World};
 use quorate_base::{BootNonce, HaltReason, Incarnation, Instant, NodeState, View};
-use quorate_database::{BallotBlock, Flag, Heartbeat, layout};
+use quorate_database::{BallotBlock, Flag, Heartbeat, Predecessor, layout};
 use quorate_master_lock::{LockEvent, MasterLock, Peer, ProposeError};
 
 const MS: u64 = 1000;
@@ -114,15 +114,73 @@ fn design_10_a_killed_master_is_replaced_after_its_silence() {
 
 #[test]
 fn a_released_lock_goes_to_the_next_in_turn() {
-    let mut w = settled(3);
-    let old = w.acting().unwrap();
+    for wait in 0..20 {
+        let mut w = settled(3);
+        let old = w.acting().unwrap();
+        w.policy = false;
+        run_for(&mut w, wait * 11 * MS);
+        w.with(old, MasterLock::release);
+        let limit = w.now + SECOND;
+        assert!(w.run(limit, |w| w.acting().is_some_and(|m| m != old)), "{}", w.describe());
+        assert!(w.nodes[old].events.contains(&LockEvent::Released));
+        assert_eq!(w.lock(old).flag(), Flag::None);
+        // Whoever looks first waits for the Want that precedes its own.
+        assert_eq!(w.acting(), Some((old + 1) % 3));
+    }
+}
+
+#[test]
+fn design_7_a_stall_of_all_shorter_than_the_lease_suspects_nobody() {
+    for begin in 0..20 {
+        let mut w = settled(3);
+        w.policy = false;
+        run_for(&mut w, begin * 11 * MS);
+        w.outage = true;
+        run_for(&mut w, 550 * MS);
+        w.outage = false;
+        let limit = w.now + SECOND;
+        let suspected = w.run(limit, |w| (0..3).any(|n| (0..3).any(|p| w.lock(n).disk_silent(World::id(p)))));
+        assert!(!suspected, "{}", w.describe());
+    }
+}
+
+#[test]
+fn an_exclusion_that_is_accepted_but_never_committed_ends_the_node() {
+    let mut w = settled(2);
+    let (me, other) = (0, 1);
+    w.kill_for_good(other);
     w.policy = false;
-    w.with(old, MasterLock::release);
-    let limit = w.now + SECOND;
-    assert!(w.run(limit, |w| w.acting().is_some_and(|m| m != old)), "{}", w.describe());
-    assert_eq!(w.acting(), Some((old + 1) % 3));
-    assert!(w.nodes[old].events.contains(&LockEvent::Released));
-    assert_eq!(w.lock(old).flag(), Flag::None);
+    w.halts = true;
+    let id = World::id(other);
+    let mut view = w.lock(me).committed().1.clone();
+    let (ballot, before) = (w.lock(me).highest_promise().next_for(id).unwrap(), w.lock(me).committed().0.ballot);
+    let predecessor = Predecessor { ballot: before, view: view.clone() };
+    view.number += 1;
+    view.set(World::id(me), NodeState::ForcedLeaving, Incarnation(1));
+    // A promise above it keeps readers from taking it for committed.
+    let promised = ballot.next_for(id).unwrap();
+    let block = BallotBlock { sequence: 1000, promised, accepted: ballot, view, predecessor, ..BallotBlock::default() };
+    w.disk.insert(layout::ballot(id, 0), block.encode(CLUSTER, id, 0).unwrap());
+    run_for(&mut w, 900 * MS);
+    assert!(w.nodes[me].halted.is_none() && w.lock(me).frozen(w.now));
+    run_for(&mut w, 1600 * MS);
+    assert!(matches!(w.nodes[me].halted, Some(HaltReason::PutOut { .. })), "{}", w.describe());
+}
+
+#[test]
+fn a_slot_that_cannot_be_read_is_not_taken_for_torn_before_dead() {
+    let mut w = settled(2);
+    let master = w.acting().unwrap();
+    w.policy = false;
+    w.kill_for_good(master);
+    for slot in [0, 1].map(|s| layout::ballot(World::id(master), s)).into_iter().skip(1) {
+        w.bad_records.push(slot);
+    }
+    w.log.clear();
+    run_for(&mut w, 1150 * MS);
+    assert!(w.log.iter().all(|(_, kind)| *kind != 'B'), "{:?}", w.log);
+    run_for(&mut w, 1500 * MS);
+    assert_eq!(w.acting(), Some(1 - master), "{}", w.describe());
 }
 
 #[test]

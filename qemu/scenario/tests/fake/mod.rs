@@ -30,6 +30,7 @@ pub struct Fake {
     /// Regions after the next snapshot.
     pub regions_later: Option<BTreeMap<String, String>>,
     pub interrupt: bool,
+    pub finished: bool,
     pub seq: u64,
     pub count: usize,
 }
@@ -92,6 +93,7 @@ impl Backend for Fake {
         Ok(())
     }
     fn say(&mut self, ev: &str, fields: Value) {
+        assert_eq!(ev == "end", self.finished, "no node may write a line after `end`");
         let Value::Object(fields) = fields else { panic!("not an object") };
         self.lines.push(Arc::new(Line::of_harness(self.now_us, self.seq, ev, fields)));
         self.seq += 1;
@@ -152,6 +154,10 @@ impl Backend for Fake {
     }
     fn disk_view(&mut self) -> Result<DiskView, Trouble> {
         Ok(self.disk.clone())
+    }
+    fn finish(&mut self) -> Result<(), Trouble> {
+        self.finished = true;
+        Ok(())
     }
 }
 
