@@ -5,7 +5,7 @@ use crate::layout::PAGE_BYTES;
 use core::cell::UnsafeCell;
 
 /// Bytes of the stack that everything but exceptions runs on. The node's composition is one deep call tree with tables passed by value in places.
-pub const KERNEL_STACK_BYTES: usize = 512 << 10;
+pub const KERNEL_STACK_BYTES: usize = 1 << 20;
 
 /// Bytes of each stack an exception switches to. A report formats text, which takes a few KiB.
 pub const INTERRUPT_STACK_BYTES: usize = 32 << 10;

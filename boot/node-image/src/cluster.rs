@@ -87,7 +87,7 @@ pub async fn run(command_line: CommandLine) {
     let node = new_node(boot, &levels, &command_line);
     match disk {
         Ok(disk) => {
-            let probes = PROBES.init_with(|| levels.into_iter().map(Probe::new).collect());
+            let probes = new_probes(levels);
             Cluster { node, probes, disk, link, trace: PortTrace, timing_known: false }.run().await;
         }
         Err(reason) => {
@@ -106,6 +106,7 @@ impl quorate_node::Post for Nobody {
     fn post(&mut self, _: quorate_interconnect::Destination, _: &[u8]) {}
 }
 
+#[inline(never)]
 fn declared(command_line: &CommandLine) -> Vec<ProbeLevel, LEVELS_MAX> {
     let mut levels = Vec::new();
     for word in command_line.words() {
@@ -153,6 +154,8 @@ fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot
     }
 }
 
+// Kept apart, as everything that is built once: the stack of the task's turns is not to hold room for it.
+#[inline(never)]
 fn new_node(boot: Boot, levels: &[ProbeLevel], command_line: &CommandLine) -> &'static mut Node {
     NODE.init_with(|| {
         let all = LEVELS.levels().iter().copied().chain(levels.iter().map(ProbeLevel::decl));
@@ -161,6 +164,11 @@ fn new_node(boot: Boot, levels: &[ProbeLevel], command_line: &CommandLine) -> &'
             Err(error) => end::refuse(format_args!("levels: {error}")),
         }
     })
+}
+
+#[inline(never)]
+fn new_probes(levels: Vec<ProbeLevel, LEVELS_MAX>) -> &'static mut Probes {
+    PROBES.init_with(|| levels.into_iter().map(Probe::new).collect())
 }
 
 /// The trace has said why; the console says it too, and the processor stops.
@@ -180,6 +188,7 @@ impl Cluster {
     }
 
     /// One turn: what came in, what is due, what goes out.
+    #[inline(never)]
     fn turn(&mut self) {
         self.link.poll(now());
         while self.link.receive_into(self.node, &mut self.trace) {}
@@ -245,6 +254,7 @@ impl Cluster {
         self.node.poll_timeout().min(disk).min(probes).min(self.link.poll_timeout(now()))
     }
 
+    #[inline(never)]
     fn command(&mut self, command: &Line) {
         match command.as_str() {
             "status" => {

@@ -73,6 +73,7 @@ impl Bus {
     ///
     /// # Errors
     /// No room for a device's registers.
+    #[inline(never)]
     pub fn scan() -> Result<Self, DeviceError> {
         let platform = Platform { virt_to_phys, map_mmio };
         // SAFETY: the kernel image is loaded contiguously (see `arch`'s layout), and `map_mmio` maps device memory at
@@ -99,6 +100,7 @@ impl Bus {
     ///
     /// # Errors
     /// See [`DeviceError`].
+    #[inline(never)]
     pub fn scsi(&mut self) -> Result<PciScsi, DeviceError> {
         PciScsi::new(self.open(DeviceType::ScsiHost)?).map_err(DeviceError::Scsi)
     }
@@ -107,6 +109,7 @@ impl Bus {
     ///
     /// # Errors
     /// See [`DeviceError`].
+    #[inline(never)]
     pub fn net(&mut self) -> Result<PciNet, DeviceError> {
         PciNet::new(self.open(DeviceType::Network)?).map_err(DeviceError::Net)
     }

@@ -74,7 +74,8 @@ fn examine(info: BootInfo) -> Boot {
     Boot { info, command_line, machine }
 }
 
-/// Starts the tasks.
+/// Starts the tasks. Kept apart: the tasks' first state passes over the stack once.
+#[inline(never)]
 fn start(spawner: Spawner, boot: &'static Boot) {
     if let Err(error) = console::open_input(&boot.machine.platform) {
         defmt::warn!("no console input: {}", error);

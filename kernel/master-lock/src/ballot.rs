@@ -175,6 +175,8 @@ impl MasterLock {
         trace.event(Event::Lock { phase: LockPhase::Acquired, ballot });
         self.event(LockEvent::Acquired { ballot, name });
         if self.releasing || !self.want {
+            // The wish was taken back while the lock was being acquired.
+            self.releasing = true;
             self.kick = true;
         }
     }

@@ -21,6 +21,8 @@ pub struct LevelEntry {
     pub everywhere: bool,
     /// The nodes that registered it.
     pub nodes: NodeSet,
+    /// Nodes that a survivor of the last master has there, whether or not they still live.
+    pub present: NodeSet,
 }
 
 /// All levels of the cluster, ascending. Kept by the master.
@@ -69,6 +71,9 @@ impl LevelMap {
     pub fn restore(&mut self, node: NodeId, offers: &[LevelOffer]) {
         for o in offers {
             self.insert(o, o.present.with(node));
+            if let Some(e) = self.entries.iter_mut().find(|e| e.order == o.order) {
+                e.present = e.present.or(o.present);
+            }
         }
     }
 
@@ -81,7 +86,8 @@ impl LevelMap {
             return;
         }
         let at = self.entries.iter().position(|e| e.order > offer.order).unwrap_or(self.entries.len());
-        let entry = LevelEntry { order: offer.order, barriers: offer.barriers, everywhere: offer.everywhere, nodes };
+        let (order, barriers, everywhere) = (offer.order, offer.barriers, offer.everywhere);
+        let entry = LevelEntry { order, barriers, everywhere, nodes, present: NodeSet::EMPTY };
         // `add` checked the room; a survivor's levels were checked when it joined.
         let _ = self.entries.insert(at, entry);
     }
@@ -126,6 +132,11 @@ impl LevelMap {
     /// The highest level of `node`.
     pub fn highest(&self, node: NodeId) -> Option<LevelOrder> {
         self.first(node, Transition::Leaving)
+    }
+
+    /// The highest level at which a survivor has `node`.
+    pub fn highest_present(&self, node: NodeId) -> Option<LevelOrder> {
+        self.entries.iter().rev().find(|e| e.present.contains(node)).map(|e| e.order)
     }
 
     /// The highest level of `node` below `level`.

@@ -308,11 +308,14 @@ impl Master {
             }
             None => (map.highest(n), was, None),
         };
+        let aborted = self.rounds.iter().find(|r| Some(r.id) == aborts);
+        let aborts_at = aborted.map_or(NodeSet::EMPTY, |r| r.participants);
         let first = map.first(n, Transition::ForcedLeaving).filter(|f| top.is_some_and(|top| *f <= top));
         self.progress[n.index()] = Some(Progress {
             top,
             was: state,
             aborts,
+            aborts_at,
             ..Progress::new(Transition::ForcedLeaving, self.view.incarnation(n), first)
         });
     }

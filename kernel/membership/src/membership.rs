@@ -58,6 +58,7 @@ pub struct Membership {
     name: ViewName,
     view: View,
     adopted: bool,
+    adopted_at: Instant,
     member: Member,
     master: Option<Master>,
     settling: Settling,
@@ -88,6 +89,7 @@ impl Membership {
             name: ViewName::default(),
             view: View::EMPTY,
             adopted: false,
+            adopted_at: Instant::ZERO,
             member: Member::new(),
             master: None,
             settling: Settling::default(),
@@ -252,6 +254,19 @@ impl Membership {
         self.after(ctx);
     }
 
+    /// A verified heartbeat came. A master tells a peer that has missed the newest view of it again: the peer would else
+    /// learn it from the disk only with its next beat.
+    pub fn on_heartbeat(&mut self, from: NodeId, ctx: &mut Context<'_, '_>) {
+        let known = ctx.net.peer(from).heartbeat.map_or(ViewName::default(), |h| h.status.committed);
+        if let Some(master) = &self.master
+            && self.leads
+            && (known.number, known.ballot) < (self.name.number, self.name.ballot)
+            && ctx.now >= self.adopted_at.plus_us(VIEW_ASK_US)
+        {
+            ctx.send_to(from, &master.view_message());
+        }
+    }
+
     fn dispatch(&mut self, from: NodeId, incarnation: Incarnation, message: Message, ctx: &mut Context<'_, '_>) {
         match message {
             Message::View(m) => self.on_view_message(&m, ctx),
@@ -373,6 +388,7 @@ impl Membership {
         let old = core::mem::replace(&mut self.view, view.clone());
         let first = !core::mem::replace(&mut self.adopted, true);
         self.name = name;
+        self.adopted_at = ctx.now;
         ctx.trace.event(Event::view(name.ballot, &self.view, self.nodes));
         // One that is out has heard nothing of what the others did since.
         let speaks = !self.view.excludes(self.me, self.incarnation);

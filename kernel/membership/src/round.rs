@@ -204,7 +204,7 @@ impl Master {
             }
             let id = self.new_round_id();
             if let Some(p) = &mut self.progress[n.index()] {
-                p.aborts = Some(id);
+                (p.aborts, p.aborts_at) = (Some(id), participants);
                 let mut transitions = Vec::new();
                 let subject = Subject { node: n, incarnation: p.incarnation, transition: Transition::Joining };
                 let _ = transitions.push(subject);
@@ -233,17 +233,39 @@ impl Master {
             let Some(notify) = self.notify_message(i) else { continue };
             told_self |= to.contains(self.me);
             if to.contains(self.me) {
-                member.on_notify(&notify, ctx.trace);
+                let mut own = notify.clone();
+                self.hide_aborted(&mut own, self.me);
+                member.on_notify(&own, ctx.trace);
             }
-            let message = Message::Notify(notify);
-            for n in to.without(self.me) {
-                ctx.send_to(n, &message);
-            }
+            self.send_notify(notify, to.without(self.me), ctx);
         }
         if told_self {
             self.take_own_acks(member, ctx);
         }
         told_self
+    }
+
+    fn send_notify(&self, notify: Notify, to: NodeSet, ctx: &mut Context<'_, '_>) {
+        if notify.steps.iter().all(|s| s.overtakes.is_none()) {
+            let message = Message::Notify(notify);
+            return to.iter().for_each(|n| ctx.send_to(n, &message));
+        }
+        for n in to {
+            let mut own = notify.clone();
+            self.hide_aborted(&mut own, n);
+            ctx.send_to(n, &Message::Notify(own));
+        }
+    }
+
+    /// Who had no part in an aborted join is not told of it.
+    fn hide_aborted(&self, notify: &mut Notify, n: NodeId) {
+        for step in &mut notify.steps {
+            let subject = notify.round.subjects.get(usize::from(step.subject));
+            let progress = subject.and_then(|s| self.progress[s.node.index()].as_ref());
+            if progress.is_none_or(|p| !p.aborts_at.contains(n)) {
+                step.overtakes = None;
+            }
+        }
     }
 
     /// Acknowledgements of this node's own levels.

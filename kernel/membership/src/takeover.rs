@@ -138,9 +138,9 @@ impl Master {
             let known = takeover.furthest[n.index()].filter(|f| f.subject.incarnation == incarnation);
             let progress = match self.view.state(n) {
                 NodeState::Joined | NodeState::Inactive => None,
-                NodeState::Joining => Some(self.resume(n, Transition::Joining, known, members)),
-                NodeState::Leaving => Some(self.resume(n, Transition::Leaving, known, members)),
-                NodeState::ForcedLeaving => Some(self.resume_forced(n, known, members)),
+                NodeState::Joining => Some(self.resume(n, Transition::Joining, known)),
+                NodeState::Leaving => Some(self.resume(n, Transition::Leaving, known)),
+                NodeState::ForcedLeaving => Some(self.resume_forced(n, known, &takeover.rounds)),
             };
             self.progress[n.index()] = progress;
         }
@@ -176,7 +176,7 @@ impl Master {
     }
 
     /// A join or graceful leave. In `Running` the set stands, until the round is known, for those who acknowledged.
-    fn resume(&self, n: NodeId, transition: Transition, known: Option<Furthest>, _members: NodeSet) -> Progress {
+    fn resume(&self, n: NodeId, transition: Transition, known: Option<Furthest>) -> Progress {
         let incarnation = self.view.incarnation(n);
         match known {
             Some(f) if f.subject.transition == transition => Progress {
@@ -190,7 +190,7 @@ impl Master {
     }
 
     /// A forced leave: goes on, or begins at the bottom and climbs to the highest level that may have heard.
-    fn resume_forced(&mut self, n: NodeId, known: Option<Furthest>, members: NodeSet) -> Progress {
+    fn resume_forced(&mut self, n: NodeId, known: Option<Furthest>, rounds: &[Round]) -> Progress {
         let incarnation = self.view.incarnation(n);
         if let Some(f) = known.filter(|f| f.subject.transition == Transition::ForcedLeaving) {
             return Progress {
@@ -200,12 +200,15 @@ impl Master {
                 ..Progress::new(Transition::ForcedLeaving, incarnation, None)
             };
         }
+        let round = known.and_then(|f| rounds.iter().find(|r| r.id == f.round));
+        let takers = round.map_or(NodeSet::EMPTY, |r| r.participants);
         let (top, was, aborts) = match known {
-            None => (self.map.highest(n), NodeState::Joined, None),
+            // Where survivors have it, not where it has levels: it may have been joining, and of this node's own former
+            // life the map knows nothing.
+            None => (self.map.highest_present(n), NodeState::Joined, None),
             Some(f) => {
-                let entry = self.map.get(f.level);
-                let last = entry.map_or(1, |e| e.barriers.of(f.subject.transition));
-                let takers = entry.map_or(NodeSet::EMPTY, |e| e.nodes).and(members);
+                let last = self.map.get(f.level).map_or(1, |e| e.barriers.of(f.subject.transition));
+                let takers = takers.and(self.view.members());
                 let through = f.barrier + 1 >= last && takers.is_subset(f.acked);
                 match (f.subject.transition, through) {
                     (Transition::Joining, false) => (Some(f.level), NodeState::Joining, Some(f.round)),
@@ -223,7 +226,7 @@ impl Master {
             }
         };
         let first = self.map.first(n, Transition::ForcedLeaving).filter(|f| top.is_some_and(|top| *f <= top));
-        Progress { top, was, aborts, ..Progress::new(Transition::ForcedLeaving, incarnation, first) }
+        Progress { top, was, aborts, aborts_at: takers, ..Progress::new(Transition::ForcedLeaving, incarnation, first) }
     }
 
     fn next_kernel_level(&self, level: LevelOrder) -> Option<LevelOrder> {

@@ -37,6 +37,8 @@ pub struct Progress {
     pub was: NodeState,
     /// For a forced leave that aborts a join at `top`: the join's round, if it is known.
     pub aborts: Option<RoundId>,
+    /// Who took part in that round: nobody else is told of the Joining that is overtaken.
+    pub aborts_at: NodeSet,
     /// There is something new to tell the participants.
     pub news: bool,
 }
@@ -51,6 +53,7 @@ impl Progress {
             top: None,
             was: NodeState::Inactive,
             aborts: None,
+            aborts_at: NodeSet::EMPTY,
             news: false,
         }
     }

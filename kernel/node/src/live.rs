@@ -134,12 +134,17 @@ impl Live {
 
     fn receive(&mut self, now: Instant, bytes: &[u8], post: &mut dyn Post, trace: &mut Trace<'_>) {
         // A frame that does not verify is counted by the interconnect and has no other effect.
-        let Ok(Received::Message { from, incarnation, payload }) = self.net.receive(now, bytes, trace) else { return };
+        let Ok(received) = self.net.receive(now, bytes, trace) else { return };
         if self.verify != Verify::Done {
             return;
         }
         let mut ctx = Context { now, lock: &mut self.lock, net: &mut self.net, post, trace };
-        self.membership.on_message(from, incarnation, payload, &mut ctx);
+        match received {
+            Received::Heartbeat { from } => self.membership.on_heartbeat(from, &mut ctx),
+            Received::Message { from, incarnation, payload } => {
+                self.membership.on_message(from, incarnation, payload, &mut ctx);
+            }
+        }
     }
 
     /// Lock, evidence, membership; again as long as the lock has something to do at once.

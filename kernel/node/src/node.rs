@@ -172,6 +172,8 @@ impl Node {
         }
     }
 
+    // Kept apart: what it builds is large, and its stack is needed once in the node's life.
+    #[inline(never)]
     fn begin_life(&mut self, now: Instant, ports: &mut Ports<'_>) -> Option<HaltReason> {
         let Stage::Birth(birth) = &mut self.stage else { return None };
         let Some(born) = birth.take_born() else {

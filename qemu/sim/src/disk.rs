@@ -54,6 +54,10 @@ pub struct Disk {
     requests: BTreeMap<u64, Request>,
     next: u64,
     io_max_us: u64,
+    /// Reads that were submitted.
+    pub reads: u64,
+    /// Writes that were submitted.
+    pub writes: u64,
     /// What may go wrong.
     pub faults: DiskFaults,
     /// Machines whose path to the disk stalls: nothing is answered until it ends.
@@ -71,6 +75,8 @@ impl Disk {
             requests: BTreeMap::new(),
             next: 0,
             io_max_us,
+            reads: 0,
+            writes: 0,
             faults: DiskFaults::default(),
             stalled: vec![false; machines],
             held: Vec::new(),
@@ -112,6 +118,7 @@ impl Disk {
         let mut lost = timed_out && random.below(2) == 0;
         match &op {
             DiskOp::Read { count, .. } => {
+                self.reads += 1;
                 if random.per_million(self.faults.read_error_per_million) {
                     error = error.or(Some(DiskError::Medium));
                 }
@@ -124,6 +131,7 @@ impl Disk {
                 }
             }
             DiskOp::Write { .. } => {
+                self.writes += 1;
                 if random.per_million(self.faults.write_error_per_million) {
                     error = error.or(Some(DiskError::Device));
                     lost = random.below(2) == 0;

@@ -13,10 +13,10 @@ use crate::world::{Broken, World};
 /// Within so many ms after everything was healed all nodes must be joined under one master: an old life's fence, an
 /// arbitration at its longest and a formation, several times over.
 pub(crate) const SETTLE_MS: u64 = 8_000;
-/// For so long the cluster must then stay as it is, ms.
+/// For so long the cluster must stay as it is, ms.
 const QUIET_MS: u64 = 2_000;
-/// A machine that ended during the settling is booted again after so long, µs.
-const REBOOT_US: u64 = 50_000;
+/// How often the settling is looked at, and what ended meanwhile is booted again, µs.
+const STEP_US: u64 = 5_000;
 
 /// What is done at one moment of the damage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,12 +89,7 @@ impl Schedule {
             }
         }
         self.heal(world);
-        let took = self.settle(world)?;
-        world.run_ms(QUIET_MS)?;
-        if !world.settled(NodeSet::first(self.nodes)) {
-            world.wait("still settled", 0, |w| w.settled(NodeSet::first(self.nodes)))?;
-        }
-        Ok(took)
+        self.settle(world)
     }
 
     /// Lets time pass; the ambush strikes between two events.
@@ -199,25 +194,26 @@ impl Schedule {
         }
     }
 
-    /// Boots whatever is off until all are joined.
+    /// Boots whatever is off until all are joined and stay so. What was decided before the healing may still end a node.
+    /// Gives when they were, µs after the healing.
     fn settle(&mut self, world: &mut World) -> Result<u64, Box<Broken>> {
         let (began, all) = (world.now, NodeSet::first(self.nodes));
-        while !stays(world, all) {
-            if world.now - began > SETTLE_MS * 1000 {
-                world.wait("all nodes joined under one master after all was healed", 0, |w| stays(w, all))?;
+        let mut since = None;
+        loop {
+            match since {
+                _ if !stays(world, all) => since = None,
+                None => since = Some(world.now),
+                Some(since) if world.now - since >= QUIET_MS * 1000 => return Ok(since - began),
+                Some(_) => {}
+            }
+            if since.is_none() && world.now - began > SETTLE_MS * 1000 {
+                return Err(world.describe("all nodes joined under one master after all was healed: not in time".into()));
             }
             for m in 0..usize::from(self.nodes) {
                 world.start(m);
             }
-            let next = world.now + REBOOT_US;
-            while world.next_at() <= next && !stays(world, all) {
-                world.step()?;
-            }
-            if !stays(world, all) {
-                world.run_until(next)?;
-            }
+            world.run_until(world.now + STEP_US)?;
         }
-        Ok(world.now - began)
     }
 }
 

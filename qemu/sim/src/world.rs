@@ -489,7 +489,8 @@ impl World {
         }
     }
 
-    fn describe(&self, what: String) -> Box<Broken> {
+    /// This is wrong, now.
+    pub(crate) fn describe(&self, what: String) -> Box<Broken> {
         let status = (0..self.machines.len()).map(|m| self.status_of(m)).collect();
         Box::new(Broken { at_us: self.now, what, tail: self.recorder.tail(), status })
     }

@@ -1,6 +1,6 @@
 //! One test per situation of MISSION and of EP, on a healthy disk and network, with conditions on virtual time.
 
-use quorate_base::{LevelOrder, NodeId, NodeSet, NodeState};
+use quorate_base::{LevelOrder, NodeId, NodeSet, NodeState, Timing};
 use quorate_node::ProbeLevel;
 use quorate_sim::{Broken, LastWrite, Setup, World};
 
@@ -353,6 +353,72 @@ fn a_cut_between_two_of_three_drops_one() {
         world.run_ms(2000)?;
         world.finish()
     });
+}
+
+/// DESIGN 10: one write and two reads per disk heartbeat, one frame per net heartbeat.
+#[test]
+fn an_idle_cluster_of_three_does_no_more_than_its_heartbeats() {
+    seeds(|seed| {
+        let mut world = formed(seed, 3);
+        world.run_ms(2000)?;
+        let before = (world.network.frames, world.disk.reads, world.disk.writes);
+        world.run_ms(10_000)?;
+        let (frames, reads, writes) =
+            (world.network.frames - before.0, world.disk.reads - before.1, world.disk.writes - before.2);
+        assert!((294..=306).contains(&frames), "seed {seed}: {frames} frames");
+        assert!((294..=306).contains(&reads), "seed {seed}: {reads} reads");
+        assert!((147..=153).contains(&writes), "seed {seed}: {writes} writes");
+        world.finish()
+    });
+}
+
+/// A view that was lost on the way is told again at the next heartbeat, not learned from the disk a beat later.
+#[test]
+fn a_joiner_is_in_soon_even_if_frames_are_lost() {
+    let mut took: Vec<u64> = (0..40)
+        .map(|seed| {
+            let mut setup = Setup::new(seed, 3);
+            setup.faults.net.loss_per_million = 100_000;
+            let mut world = World::new(&setup);
+            world.start(0);
+            world.start(1);
+            must(world.wait("two", 9000, |w| w.settled(set(&[0, 1]))));
+            world.start(2);
+            must(world.wait("three", 9000, |w| w.settled(NodeSet::first(3))))
+        })
+        .collect();
+    took.sort_unstable();
+    println!("joined with a tenth of all frames lost: median {} us, longest {} us", took[20], took[39]);
+    assert!(took[20] <= 700_000 && took[39] <= 1_500_000, "{took:?}");
+}
+
+/// DESIGN 10: kill of a node → forced leave done at all kernel levels, lease fence, median of 20; and with the master one
+/// disk heartbeat and six disk operations more.
+#[test]
+fn failover_times_are_as_published() {
+    for (name, timing, limit) in [("default", Timing::DEFAULT, 1_500_000), ("fast", Timing::FAST, 320_000)] {
+        let median = |master: bool| {
+            let mut took: Vec<u64> = (0..20).map(|seed| failover(seed, timing, master)).collect();
+            took.sort_unstable();
+            println!("failover {name}, {}: median {} us, longest {} us", if master { "master" } else { "other" }, took[10], took[19]);
+            took[10]
+        };
+        let (other, master) = (median(false), median(true));
+        let extra = u64::from(timing.disk_heartbeat) * 1000 + 6 * 600;
+        assert!(other <= limit, "{other} us");
+        assert!(master <= other + extra, "{master} us, {other} us for another");
+    }
+}
+
+fn failover(seed: u64, timing: Timing, master: bool) -> u64 {
+    let mut world = World::new(&Setup { timing, ..Setup::new(seed, 3) });
+    (0..3).for_each(|m| world.start(m));
+    must(world.wait("all joined", 5000, |w| w.settled(NodeSet::first(3))));
+    must(world.run_ms(1000 + seed * 7));
+    let now = world.master().unwrap();
+    let victim = if master { now } else { NodeSet::first(3).without(now).lowest().unwrap() };
+    world.kill(victim.index(), LastWrite::Lands);
+    must(world.wait("out at all levels", 5000, |w| w.is_out(victim)))
 }
 
 #[test]
