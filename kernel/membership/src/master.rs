@@ -59,7 +59,7 @@ pub struct Master {
     pub(crate) resend_at: Instant,
     pub(crate) resend_us: u64,
     asks: [Option<Ask>; NODES_MAX],
-    leaves: NodeSet,
+    pub(crate) leaves: NodeSet,
     condemned: NodeSet,
     /// Joins that the proposed view reverses: they begin no further level.
     pub(crate) reversing: NodeSet,

@@ -172,7 +172,15 @@ impl Member {
         self.remember(round);
         if let Some(level) = self.levels.iter_mut().find(|l| l.order == round.level) {
             for n in NodeId::all() {
-                level.vector.set(n, notify.vector.state(n));
+                let is = notify.vector.state(n);
+                let was = level.vector.set(n, is);
+                // The level's vector may be the first to tell that a subject is through here.
+                if let Some(step) = self.steps[n.index()]
+                    && was == step.subject.transition.during()
+                    && is == step.subject.transition.after()
+                {
+                    state_event(level, step.subject, trace);
+                }
             }
             level.recover = level.recover.or(notify.recover);
         }
@@ -276,9 +284,9 @@ impl Member {
         }
     }
 
-    /// A committed view was adopted: transitions that it ends are through at every level. `speaks`: this node is not out
-    /// itself, so that it may say so.
-    pub fn on_view(&mut self, view: &View, speaks: bool, trace: &mut Trace<'_>) {
+    /// A committed view was adopted: transitions that it ends are through at every level. `me` is this node
+    /// if it is not out itself: then it says so of the levels that it has not left.
+    pub fn on_view(&mut self, view: &View, me: Option<NodeId>, trace: &mut Trace<'_>) {
         for n in NodeId::all() {
             let (state, incarnation) = (view.state(n), view.incarnation(n));
             let settled = matches!(state, NodeState::Joined | NodeState::Inactive);
@@ -297,6 +305,7 @@ impl Member {
                     continue;
                 }
                 l.vector.set(n, state);
+                let speaks = me.is_some_and(|me| l.vector.state(me) != NodeState::Inactive);
                 if speaks && matches!(was, NodeState::Joining | NodeState::Leaving | NodeState::ForcedLeaving) {
                     trace.event(Event::State { subject: n, incarnation, level: Some(l.order), is: state });
                 }

@@ -72,6 +72,8 @@ pub struct Membership {
     hears: NodeSet,
     /// The master's side could act at the last call; else only a beat wakes it.
     leads: bool,
+    /// The master under `ballot` asked what this node knows, and is not answered yet.
+    asked: bool,
     halt: Option<HaltReason>,
 }
 
@@ -102,6 +104,7 @@ impl Membership {
             thawed_at: None,
             hears: NodeSet::EMPTY,
             leads: false,
+            asked: false,
             halt: None,
         }
     }
@@ -320,6 +323,7 @@ impl Membership {
         }
         if ballot > self.ballot {
             self.ballot = ballot;
+            self.asked = false;
             ctx.lock.note_ballot(ballot);
             if self.master.as_ref().is_some_and(|m| m.ballot() < ballot) {
                 // Somebody promised more: the disk will say so too. Nothing is sent as master from here on.
@@ -361,8 +365,21 @@ impl Membership {
         if !self.obeys(ballot, ctx) || ballot.node() != Some(from) {
             return;
         }
-        ctx.send_to(from, &Message::AnswerLevels { ballot, levels: self.member.offers() });
-        ctx.send_to(from, &Message::Answer(self.member.answer(ballot)));
+        // What this node knows counts only by the view that the master took over: that may have ended transitions.
+        self.asked = true;
+        if self.name.ballot < ballot {
+            ctx.send_to(from, &Message::ViewRequest);
+        }
+        self.answer(ctx);
+    }
+
+    /// Answers the master that asked, once its view is adopted.
+    fn answer(&mut self, ctx: &mut Context<'_, '_>) {
+        let ballot = self.ballot;
+        let Some(to) = ballot.node().filter(|_| self.asked && self.name.ballot == ballot) else { return };
+        self.asked = false;
+        ctx.send_to(to, &Message::AnswerLevels { ballot, levels: self.member.offers() });
+        ctx.send_to(to, &Message::Answer(self.member.answer(ballot)));
     }
 
     fn on_refuse(&mut self, m: Refuse, ctx: &mut Context<'_, '_>) {
@@ -391,8 +408,9 @@ impl Membership {
         self.adopted_at = ctx.now;
         ctx.trace.event(Event::view(name.ballot, &self.view, self.nodes));
         // One that is out has heard nothing of what the others did since.
-        let speaks = !self.view.excludes(self.me, self.incarnation);
-        self.member.on_view(&self.view, speaks, ctx.trace);
+        let me = (!self.view.excludes(self.me, self.incarnation)).then_some(self.me);
+        self.member.on_view(&self.view, me, ctx.trace);
+        self.answer(ctx);
         if first {
             // A newcomer's starting vector is not written out.
             return;

@@ -99,7 +99,9 @@ impl Master {
             .filter(|n| forced || !self.reversing.contains(*n))
             .filter(|n| {
                 self.progress[n.index()].as_ref().is_some_and(|p| {
-                    p.at == At::Waiting(level) && (p.transition == Transition::ForcedLeaving) == forced
+                    // A joining node that asked to leave is reversed here, between two levels (EP p. 6).
+                    let turns_back = p.transition == Transition::Joining && self.leaves.contains(*n);
+                    p.at == At::Waiting(level) && (p.transition == Transition::ForcedLeaving) == forced && !turns_back
                 })
             })
             .collect()

@@ -352,7 +352,7 @@ impl Steps {
         for at_level in joins {
             let progress = self.ledger.transition_through(subject, Transition::Joining, at_level, around.at());
             if let Progress::Missing(nodes) = progress
-                && !self.nobody_knows(event.subject, at_level, around)
+                && !self.nobody_knows(event.subject, Transition::Joining, at_level, around)
             {
                 let what = format!("{} while its join at level {at_level} waits for nodes {nodes:?}", words(event));
                 out.add(Rule::TableOne, what);
@@ -405,16 +405,23 @@ impl Steps {
     }
 
     /// DESIGN 5: after a takeover rounds that no survivor knows never existed.
-    fn nobody_knows(&self, subject: Life, level: u16, around: &Around<'_>) -> bool {
-        let Some((_, round)) = self.ledger.newest_round(subject, Transition::Joining, level) else { return false };
+    fn nobody_knows(&self, subject: Life, transition: Transition, level: u16, around: &Around<'_>) -> bool {
+        let Some((_, round)) = self.ledger.newest_round(subject, transition, level) else { return false };
         let knows = |(node, inc): (&u8, &Option<u32>)| {
             let life = inc.map(|inc| Life { node: *node, inc });
             life.is_some_and(|life| {
-                self.ledger.was_notified(life, level, subject, Transition::Joining)
+                self.ledger.was_notified(life, level, subject, transition)
                     && !around.history.seen_before(life, NodeState::ForcedLeaving, around.lc)
             })
         };
         !round.participants.iter().any(knows)
+    }
+
+    /// The same for the round below a step that a later master began.
+    fn never_existed(&self, event: &StepEvent, level: u16, around: &Around<'_>) -> bool {
+        let newest = self.ledger.newest_round(event.subject, event.transition, level);
+        newest.is_some_and(|(name, _)| name.ballot < event.round.ballot)
+            && self.nobody_knows(event.subject, event.transition, level, around)
     }
 
     /// DESIGN 5: after a takeover a level counts as having heard if all that did not acknowledge the level below are dead:
@@ -458,7 +465,7 @@ impl Steps {
     fn check_levels_above(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
         let mut above: BTreeSet<u16> =
             self.ledger.levels_of(event.subject, Transition::Leaving).filter(|l| *l > event.level).collect();
-        let heard = |l: &u16| *l > event.level && !self.nobody_knows(event.subject, *l, around);
+        let heard = |l: &u16| *l > event.level && !self.nobody_knows(event.subject, Transition::Joining, *l, around);
         above.extend(self.ledger.levels_of(event.subject, Transition::Joining).filter(heard));
         for upper in above {
             let gone = self.ledger.level(event.subject, upper, around.lc).is_none();
@@ -473,6 +480,7 @@ impl Steps {
         self.counts.levels_ordered += 1;
         match self.ledger.transition_through(event.subject, event.transition, level, around.at()) {
             Progress::Through(_) => {}
+            Progress::Missing(_) if self.never_existed(event, level, around) => {}
             Progress::Missing(nodes) => {
                 let what = format!("{} before nodes {nodes:?} were through at level {level}", words(event));
                 out.add(Rule::LevelOrder, what);
@@ -497,7 +505,7 @@ impl Steps {
     }
 
     fn check_leave_complete(&mut self, life: Life, around: &Around<'_>, out: &mut Findings) {
-        let heard = |l: &u16| *l < USER_FROM && !self.nobody_knows(life, *l, around);
+        let heard = |l: &u16| *l < USER_FROM && !self.nobody_knows(life, Transition::Joining, *l, around);
         let levels: Vec<u16> = self.ledger.levels_of(life, Transition::Joining).filter(heard).collect();
         for level in levels {
             let progress = self.ledger.transition_through(life, Transition::Leaving, level, around.at());

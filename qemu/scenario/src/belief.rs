@@ -178,7 +178,7 @@ impl Life {
             "halt" => self.end = Some(End { panic: false, reason: reason() }),
             "view" => {
                 if let Some(view) = SeenView::of(line) {
-                    self.view = Some(view);
+                    self.adopt(view);
                 }
             }
             "lock" => match line.text("phase") {
@@ -207,6 +207,23 @@ impl Life {
             }
             _ => {}
         }
+    }
+
+    /// A node that has just become joined is through at every level that had begun, one that has become inactive is so
+    /// at all: the view may come before the word of the last level.
+    fn adopt(&mut self, view: SeenView) {
+        for (node, (state, inc)) in &view.nodes {
+            let before = self.view.as_ref().and_then(|v| v.nodes.get(node));
+            if before == Some(&(*state, *inc)) || !matches!(state, NodeState::Joined | NodeState::Inactive) {
+                continue;
+            }
+            for ((_, subject), seen) in &mut self.at {
+                if subject == node && seen.0 <= *inc {
+                    *seen = (*inc, *state);
+                }
+            }
+        }
+        self.view = Some(view);
     }
 
     fn at_level(&mut self, line: &Line, state: Option<NodeState>) {
