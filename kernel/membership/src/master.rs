@@ -179,6 +179,10 @@ impl Master {
                 self.refuse(from, incarnation, reason, ctx);
             }
             Ok(()) => {
+                if !is_born(from, incarnation, ctx) {
+                    // It has just written its first heartbeat; half a beat of waiting for everybody is saved.
+                    ctx.lock.beat_now(ctx.now);
+                }
                 let ask = &mut self.asks[from.index()];
                 if ask.is_none_or(|a| a.incarnation != incarnation) {
                     *ask = Some(Ask { incarnation, since: ctx.now });
@@ -450,7 +454,7 @@ impl Master {
     /// nothing re-forms endlessly (DESIGN 7).
     fn admissible(&mut self, n: NodeId, next: &View, ctx: &mut Context<'_, '_>) -> Option<Incarnation> {
         let ask = self.asks[n.index()]?;
-        let born = ctx.lock.peer(n).heartbeat.as_ref().is_some_and(|h| h.incarnation == ask.incarnation && !h.clean);
+        let born = is_born(n, ask.incarnation, ctx);
         if next.state(n) != NodeState::Inactive || !(born || n == self.me) {
             return None;
         }
@@ -492,6 +496,11 @@ impl Master {
         self.next_round += 1;
         id
     }
+}
+
+/// Whether a node's heartbeat block shows this life.
+fn is_born(n: NodeId, incarnation: Incarnation, ctx: &Context<'_, '_>) -> bool {
+    ctx.lock.peer(n).heartbeat.as_ref().is_some_and(|h| h.incarnation == incarnation && !h.clean)
 }
 
 /// Who the new master is.

@@ -31,13 +31,13 @@ impl Master {
         for n in NodeId::first(self.nodes) {
             let Some(p) = &self.progress[n.index()] else { continue };
             let At::Running { level, round, barrier, awaiting } = p.at else { continue };
-            let leaving = p.transition == Transition::Leaving;
-            if !awaiting.is_empty() || (leaving && self.is_needed_at(n, level)) {
+            let count = self.map.get(level).map_or(1, |e| e.barriers.of(p.transition));
+            let ends_leave = p.transition == Transition::Leaving && barrier + 1 >= count;
+            if !awaiting.is_empty() || (ends_leave && self.is_needed_at(n, level)) {
                 continue;
             }
             let Some(p) = &mut self.progress[n.index()] else { continue };
             moved = true;
-            let count = self.map.get(level).map_or(1, |e| e.barriers.of(p.transition));
             if barrier + 1 < count {
                 let participants =
                     self.rounds.iter().find(|r| r.id == round).map_or(NodeSet::EMPTY, |r| r.participants);

@@ -63,12 +63,13 @@ fn pass(rig: &mut Rig, span_s: u32) -> Result<(), Trouble> {
 }
 
 fn counters(rig: &mut Rig, node: NodeId) -> Result<Counters, Trouble> {
-    let status = rig.world.command(node, "status")?;
+    // All is looked at before the console is asked, which costs the node something itself.
     let at_us = rig.world.now_us();
-    let (reads, writes) = disk_counts(&status)
-        .ok_or_else(|| Trouble::Failed(format!("node {node}: no `disk reads N writes N` in its status: {status}")))?;
     let usage = rig.world.cluster().usage(node.index()).unwrap_or_default();
     let frames = rig.world.cluster().switch().counters(node.index()).received;
+    let status = rig.world.command(node, "status")?;
+    let (reads, writes) = disk_counts(&status)
+        .ok_or_else(|| Trouble::Failed(format!("node {node}: no `disk reads N writes N` in its status: {status}")))?;
     Ok(Counters { at_us, frames, reads, writes, cpu: usage.cpu, resident_kib: usage.resident_kib })
 }
 

@@ -51,6 +51,10 @@ pub struct Machines {
     /// How processors are made; auto is tcg unless KVM boots the kernel faster
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
+    /// How the node image is started: by QEMU itself
+    #[arg(long, value_enum, default_value_t = Boot::Direct)]
+    #[expect(dead_code, reason = "with one way there is nothing to choose yet; the option is in the contract")]
+    pub boot: Boot,
     /// The interconnect's NIC
     #[arg(long, value_enum, default_value_t = Nic::Virtio)]
     pub nic: Nic,
@@ -84,6 +88,13 @@ impl From<Accel> for quorate_launch::Accel {
             Accel::Kvm => Self::Kvm,
         }
     }
+}
+
+/// Ways to start the node image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Boot {
+    /// QEMU loads the kernel (PVH)
+    Direct,
 }
 
 /// NICs that have a driver.

@@ -64,7 +64,7 @@ impl Changes {
                 None => return Vec::new(),
             },
             "suspect" => format!("node {node} no longer hears node {} ({})", peer(), line.text("via").unwrap_or("")),
-            "trust" => format!("node {node} hears node {} again ({})", peer(), line.text("via").unwrap_or("")),
+            "trust" => format!("node {node} hears node {} ({})", peer(), line.text("via").unwrap_or("")),
             "freeze" => format!("node {node} FROZEN: {}", reason()),
             "thaw" => format!("node {node} thawed: {}", reason()),
             "fence" => format!("node {node} fenced node {} ({})", peer(), line.text("method").unwrap_or("")),

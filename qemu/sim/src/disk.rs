@@ -64,7 +64,6 @@ pub struct Disk {
     stalled: Vec<bool>,
     /// Answers that a stall held back.
     held: Vec<u64>,
-    scratch: Vec<u8>,
 }
 
 impl Disk {
@@ -80,7 +79,6 @@ impl Disk {
             faults: DiskFaults::default(),
             stalled: vec![false; machines],
             held: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -196,9 +194,7 @@ impl Disk {
     /// Which life wrote a ballot or heartbeat record; `None` if the record is torn.
     pub(crate) fn incarnation_at(&self, at: u64) -> Option<Incarnation> {
         let raw = self.records.get(at as usize)?;
-        if quorate_database::sealed::header(raw).is_none() {
-            return None;
-        }
+        quorate_database::sealed::header(raw)?;
         // Both kinds have it as their first field.
         raw.get(BODY_AT..).and_then(|rest| rest.first_chunk()).map(|bytes| Incarnation(u32::from_le_bytes(*bytes)))
     }
@@ -213,8 +209,9 @@ impl Disk {
         self.requests.remove(&request)
     }
 
-    /// What the machine is told: for a read its bytes, each record at the start of its pitch.
-    pub(crate) fn answer(&mut self, request: &Request) -> Result<&[u8], DiskError> {
+    /// What the machine is told: for a read its bytes, each record at the start of its pitch. They are put into `buffer`,
+    /// whose bytes between the records stay zeros.
+    pub(crate) fn answer<'b>(request: &Request, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], DiskError> {
         if let Some(error) = request.error {
             return Err(error);
         }
@@ -223,15 +220,14 @@ impl Disk {
             return Err(DiskError::OutOfRange);
         }
         let bytes = usize::from(count) * RECORD_PITCH as usize;
-        if self.scratch.len() < bytes {
-            self.scratch.resize(bytes, 0);
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
         }
-        for (place, record) in
-            self.scratch.chunks_exact_mut(RECORD_PITCH as usize).zip(request.data.chunks_exact(RECORD_BYTES))
+        for (place, record) in buffer.chunks_exact_mut(RECORD_PITCH as usize).zip(request.data.chunks_exact(RECORD_BYTES))
         {
             place[..RECORD_BYTES].copy_from_slice(record);
         }
-        Ok(&self.scratch[..bytes])
+        Ok(&buffer[..bytes])
     }
 
     /// A machine's path to the disk stalls. What it submitted lands or is lost within `io_max`, but it is not told.

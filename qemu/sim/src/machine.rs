@@ -36,7 +36,7 @@ pub struct Machine {
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
     Disk(u64),
-    Answer(crate::disk::Request),
+    Answer(Box<crate::disk::Request>),
     Frame(std::rc::Rc<[u8]>),
 }
 

@@ -207,7 +207,9 @@ impl Schedule {
                 Some(_) => {}
             }
             if since.is_none() && world.now - began > SETTLE_MS * 1000 {
-                return Err(world.describe("all nodes joined under one master after all was healed: not in time".into()));
+                return Err(
+                    world.describe("all nodes joined under one master after all was healed: not in time".into())
+                );
             }
             for m in 0..usize::from(self.nodes) {
                 world.start(m);

@@ -144,6 +144,8 @@ pub struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     recorder: Recorder,
+    /// For the bytes of one answer.
+    buffer: Vec<u8>,
     cluster: ClusterId,
     clock_ppm: u64,
     broken: Option<String>,
@@ -172,6 +174,7 @@ impl World {
             queue: BinaryHeap::new(),
             order: 0,
             recorder: Recorder::new(setup.keep_trace),
+            buffer: Vec::new(),
             cluster,
             clock_ppm: setup.clock_ppm,
             broken: None,
@@ -241,7 +244,7 @@ impl World {
         for held in held {
             match held {
                 Held::Disk(request) => self.disk_done(request),
-                Held::Answer(request) => self.answer(request),
+                Held::Answer(request) => self.answer(*request),
                 Held::Frame(bytes) => self.frame(m, &bytes),
             }
         }
@@ -525,16 +528,15 @@ impl World {
             return;
         }
         if machine.paused {
-            machine.held.push(Held::Answer(request));
+            machine.held.push(Held::Answer(Box::new(request)));
             return;
         }
-        // The answer is copied out, because the call may submit the next request.
-        let result = self.disk.answer(&request).map(<[u8]>::to_vec);
-        let (m, tag) = (request.machine, request.tag);
-        self.call(m, |node, now, ports| {
-            let result = result.as_deref().map_err(|e| *e);
-            node.handle(now, Input::Disk { tag, result }, ports);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = Disk::answer(&request, &mut buffer);
+        self.call(request.machine, |node, now, ports| {
+            node.handle(now, Input::Disk { tag: request.tag, result }, ports);
         });
+        self.buffer = buffer;
     }
 
     fn frame(&mut self, m: usize, bytes: &Rc<[u8]>) {

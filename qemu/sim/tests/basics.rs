@@ -400,7 +400,12 @@ fn failover_times_are_as_published() {
         let median = |master: bool| {
             let mut took: Vec<u64> = (0..20).map(|seed| failover(seed, timing, master)).collect();
             took.sort_unstable();
-            println!("failover {name}, {}: median {} us, longest {} us", if master { "master" } else { "other" }, took[10], took[19]);
+            println!(
+                "failover {name}, {}: median {} us, longest {} us",
+                if master { "master" } else { "other" },
+                took[10],
+                took[19]
+            );
             took[10]
         };
         let (other, master) = (median(false), median(true));

@@ -15,17 +15,22 @@ fn seeds(range: std::ops::Range<u64>, nodes: u8) {
 
 #[test]
 fn random_faults_with_two_nodes() {
-    seeds(0..100, 2);
+    seeds(0..300, 2);
 }
 
 #[test]
 fn random_faults_with_three_nodes() {
-    seeds(1000..1150, 3);
+    seeds(1000..1600, 3);
 }
 
 #[test]
 fn random_faults_with_five_nodes() {
-    seeds(2000..2060, 5);
+    seeds(2000..2200, 5);
+}
+
+#[test]
+fn random_faults_with_nine_nodes() {
+    seeds(3000..3020, 9);
 }
 
 #[test]
