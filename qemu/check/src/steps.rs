@@ -417,11 +417,17 @@ impl Steps {
         !round.participants.iter().any(knows)
     }
 
-    /// The same for the round below a step that a later master began.
+    /// The same for the round below a step that a later master began. And a step of a deposed master, who does not know it
+    /// yet and has only itself to notify, has nothing to do with a round of its successor.
     fn never_existed(&self, event: &StepEvent, level: u16, around: &Around<'_>) -> bool {
-        let newest = self.ledger.newest_round(event.subject, event.transition, level);
-        newest.is_some_and(|(name, _)| name.ballot < event.round.ballot)
-            && self.nobody_knows(event.subject, event.transition, level, around)
+        match self.ledger.newest_round(event.subject, event.transition, level) {
+            None => false,
+            Some((name, _)) if name.ballot > event.round.ballot => true,
+            Some((name, _)) => {
+                name.ballot < event.round.ballot
+                    && self.nobody_knows(event.subject, event.transition, level, around)
+            }
+        }
     }
 
     /// DESIGN 5: after a takeover a level counts as having heard if all that did not acknowledge the level below are dead:

@@ -53,7 +53,6 @@ pub struct Machines {
     pub accel: Accel,
     /// How the node image is started: by QEMU itself
     #[arg(long, value_enum, default_value_t = Boot::Direct)]
-    #[expect(dead_code, reason = "with one way there is nothing to choose yet; the option is in the contract")]
     pub boot: Boot,
     /// The interconnect's NIC
     #[arg(long, value_enum, default_value_t = Nic::Virtio)]

@@ -89,7 +89,8 @@ pub struct Console {
     keys: Receiver<Key>,
     terminal: Option<Raw>,
     typed: String,
-    panel_height: u16,
+    /// What stands there now: the panel with the prompt.
+    drawn: Vec<String>,
 }
 
 /// The terminal in raw mode, until dropped.
@@ -119,7 +120,7 @@ impl Console {
             if raw { read_keys(deliver) } else { read_lines(deliver) }
         };
         let _ = std::thread::Builder::new().name("keys".into()).spawn(reader);
-        Self { keys, terminal, typed: String::new(), panel_height: 0 }
+        Self { keys, terminal, typed: String::new(), drawn: Vec::new() }
     }
 
     /// Lines typed since the last call. `quit` stands for Ctrl-C.
@@ -146,24 +147,25 @@ impl Console {
     }
 
     fn draw(&mut self, lines: &[String], panel: &[String]) -> io::Result<()> {
-        let mut out = io::stdout().lock();
         let width = terminal::size().map_or(80, |(w, _)| usize::from(w)).max(1);
-        if self.panel_height > 0 {
-            queue!(out, cursor::MoveUp(self.panel_height))?;
+        let prompt = format!("> {}", self.typed);
+        // A line that wraps would make the panel higher than it is counted.
+        let cut = |line: &String| line.chars().take(width - 1).collect::<String>();
+        let wanted: Vec<String> = panel.iter().chain([&prompt]).map(cut).collect();
+        if lines.is_empty() && wanted == self.drawn {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        // The cursor stands at the prompt, under the empty line and the panel.
+        if let height @ 1.. = self.drawn.len() {
+            queue!(out, cursor::MoveUp(u16::try_from(height).unwrap_or(u16::MAX)))?;
         }
         queue!(out, cursor::MoveToColumn(0), terminal::Clear(terminal::ClearType::FromCursorDown))?;
         for line in lines {
             write!(out, "{line}\r\n")?;
         }
-        write!(out, "\r\n")?;
-        for line in panel {
-            // A line that wraps would make the panel higher than it is counted.
-            let cut: String = line.chars().take(width - 1).collect();
-            write!(out, "{cut}\r\n")?;
-        }
-        let prompt: String = format!("> {}", self.typed).chars().take(width - 1).collect();
-        write!(out, "{prompt}")?;
-        self.panel_height = u16::try_from(panel.len() + 1).unwrap_or(u16::MAX);
+        write!(out, "\r\n{}", wanted.join("\r\n"))?;
+        self.drawn = wanted;
         out.flush()
     }
 }
@@ -204,15 +206,18 @@ fn read_keys(deliver: impl Fn(Key) -> bool) {
                 line.clear();
                 Key::Edit(line.clone())
             }
-            KeyCode::Char(c) if !control => {
-                line.push(c);
-                Key::Edit(line.clone())
-            }
             KeyCode::Backspace => {
                 line.pop();
                 Key::Edit(line.clone())
             }
             KeyCode::Enter => Key::Line(std::mem::take(&mut line)),
+            // A line that was ended before the terminal was taken over has a line feed, which is Ctrl-J now.
+            KeyCode::Char('j') if control => Key::Line(std::mem::take(&mut line)),
+            KeyCode::Char(_) if control => continue,
+            KeyCode::Char(c) => {
+                line.push(c);
+                Key::Edit(line.clone())
+            }
             _ => continue,
         };
         if !deliver(typed) {

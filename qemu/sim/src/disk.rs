@@ -45,6 +45,25 @@ pub(crate) struct Landed {
     pub machine: usize,
     pub boot: u64,
     pub at: u64,
+    /// Half of it only.
+    pub torn: bool,
+}
+
+/// What is wrong between one machine and the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PathFaults {
+    /// Nothing is answered until it ends.
+    stalled: bool,
+    /// The device is not there.
+    pub gone: bool,
+    /// Each request takes so much longer, ms.
+    pub delay_ms: u32,
+    /// So many reads fail.
+    pub read_errors: u32,
+    /// So many writes fail.
+    pub write_errors: u32,
+    /// The next write stops half way and the machine dies.
+    pub tear: bool,
 }
 
 /// The disk.
@@ -60,8 +79,7 @@ pub struct Disk {
     pub writes: u64,
     /// What may go wrong.
     pub faults: DiskFaults,
-    /// Machines whose path to the disk stalls: nothing is answered until it ends.
-    stalled: Vec<bool>,
+    paths: Vec<PathFaults>,
     /// Answers that a stall held back.
     held: Vec<u64>,
 }
@@ -77,9 +95,17 @@ impl Disk {
             reads: 0,
             writes: 0,
             faults: DiskFaults::default(),
-            stalled: vec![false; machines],
+            paths: vec![PathFaults::default(); machines],
             held: Vec::new(),
         }
+    }
+
+    /// What is wrong between a machine and the disk.
+    ///
+    /// # Panics
+    /// If there is no such machine.
+    pub fn path(&mut self, machine: usize) -> &mut PathFaults {
+        &mut self.paths[machine]
     }
 
     /// A record as it stands.
@@ -106,6 +132,13 @@ impl Disk {
         let slow = random.per_million(self.faults.slow_per_million);
         let wanted =
             if slow { random.between(most, most.max(self.faults.slow_us)) } else { random.between(least, most) };
+        let path = self.path(machine);
+        let wanted = wanted + u64::from(path.delay_ms) * 1000;
+        let torn = matches!(op, DiskOp::Write { .. }) && std::mem::take(&mut path.tear);
+        let counted = if matches!(op, DiskOp::Write { .. }) { &mut path.write_errors } else { &mut path.read_errors };
+        let failing = *counted > 0;
+        *counted = counted.saturating_sub(1);
+        let gone = path.gone;
         let timed_out = wanted > self.io_max_us;
         let takes = wanted.min(self.io_max_us);
         let request = self.next;
@@ -113,7 +146,13 @@ impl Disk {
         let done = now + takes;
         let mut events = Vec::with_capacity(3);
         let mut error = timed_out.then_some(DiskError::TimedOut);
-        let mut lost = timed_out && random.below(2) == 0;
+        if failing {
+            error = Some(DiskError::Medium);
+        }
+        if gone {
+            error = Some(DiskError::Gone);
+        }
+        let mut lost = failing || gone || (timed_out && random.below(2) == 0);
         match &op {
             DiskOp::Read { count, .. } => {
                 self.reads += 1;
@@ -142,7 +181,7 @@ impl Disk {
             DiskOp::Read { count, .. } => vec![0; usize::from(*count) * RECORD_BYTES],
             DiskOp::Write { .. } => Vec::new(),
         };
-        self.requests.insert(request, Request { machine, boot, tag, op, data, error, lost, torn: false });
+        self.requests.insert(request, Request { machine, boot, tag, op, data, error, lost, torn });
         events
     }
 
@@ -170,7 +209,7 @@ impl Disk {
                 } else {
                     *place = *record;
                 }
-                Some(Landed { machine: r.machine, boot: r.boot, at: *at })
+                Some(Landed { machine: r.machine, boot: r.boot, at: *at, torn: r.torn })
             }
         }
     }
@@ -202,7 +241,7 @@ impl Disk {
     /// A request is over. `None` while the machine's path stalls: it is answered when that ends.
     pub(crate) fn done(&mut self, request: u64) -> Option<Request> {
         let machine = self.requests.get(&request)?.machine;
-        if self.stalled.get(machine).copied().unwrap_or(false) {
+        if self.path(machine).stalled {
             self.held.push(request);
             return None;
         }
@@ -223,7 +262,8 @@ impl Disk {
         if buffer.len() < bytes {
             buffer.resize(bytes, 0);
         }
-        for (place, record) in buffer.chunks_exact_mut(RECORD_PITCH as usize).zip(request.data.chunks_exact(RECORD_BYTES))
+        for (place, record) in
+            buffer.chunks_exact_mut(RECORD_PITCH as usize).zip(request.data.chunks_exact(RECORD_BYTES))
         {
             place[..RECORD_BYTES].copy_from_slice(record);
         }
@@ -232,9 +272,7 @@ impl Disk {
 
     /// A machine's path to the disk stalls. What it submitted lands or is lost within `io_max`, but it is not told.
     pub(crate) fn stall(&mut self, machine: usize, random: &mut Random) {
-        if let Some(stalled) = self.stalled.get_mut(machine) {
-            *stalled = true;
-        }
+        self.path(machine).stalled = true;
         for r in self.requests.values_mut().filter(|r| r.machine == machine) {
             r.lost |= random.below(2) == 0;
         }
@@ -242,9 +280,7 @@ impl Disk {
 
     /// The stall ends: every request that it held was aborted. Gives them, to be answered.
     pub(crate) fn unstall(&mut self, machine: usize) -> Vec<Request> {
-        if let Some(stalled) = self.stalled.get_mut(machine) {
-            *stalled = false;
-        }
+        self.path(machine).stalled = false;
         let requests = &mut self.requests;
         let mut answered = Vec::new();
         self.held.retain(|id| {
@@ -277,8 +313,6 @@ impl Disk {
             }
             !held
         });
-        if let Some(stalled) = self.stalled.get_mut(machine) {
-            *stalled = false;
-        }
+        self.path(machine).stalled = false;
     }
 }

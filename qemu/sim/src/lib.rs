@@ -6,7 +6,7 @@
 //! faults      what may go wrong                 recorder   trace lines, given to the checker at once
 //! disk        records, requests                 world      the queue, and what is done to machines
 //! network     links                             schedule   random damage, then healing
-//!                                               run        a seed from beginning to end
+//! scenario    scenario files on virtual time    run        a seed from beginning to end
 //! ```
 //! A run is a function of its seed: the same seed gives the same trace, byte for byte.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod network;
 mod random;
 mod recorder;
 mod run;
+pub mod scenario;
 mod schedule;
 mod world;
 
@@ -27,4 +28,5 @@ pub use machine::Machine;
 pub use network::Network;
 pub use random::Random;
 pub use run::{Failure, Outcome, RunOptions, Summary, run_seed, run_seeds};
+pub use scenario::{ScenarioWorld, run_scenario};
 pub use world::{Broken, Setup, World};

@@ -1,10 +1,16 @@
 //! The private Ethernet: a switch that loses, delays, doubles and reorders frames, and links that are cut one way.
 
+use std::collections::BTreeMap;
+
 use quorate_base::{NodeId, NodeSet};
 use quorate_interconnect::Destination;
+use quorate_switch::{Fault, LinkFaults};
 
 use crate::faults::NetFaults;
 use crate::random::Random;
+
+/// A frame that a link fault holds back comes up to so much later, µs, as in the harness's switch.
+const HELD_US: u64 = 10_000;
 
 /// The switch.
 #[derive(Clone, Debug)]
@@ -14,6 +20,8 @@ pub struct Network {
     pub faults: NetFaults,
     /// Whom each node's frames do not reach.
     cut: Vec<NodeSet>,
+    /// What a scenario set on single links, by sender and receiver.
+    links: BTreeMap<(NodeId, NodeId), LinkFaults>,
     /// Frames that entered it.
     pub frames: u64,
 }
@@ -21,7 +29,13 @@ pub struct Network {
 impl Network {
     /// For so many nodes, nothing cut.
     pub fn new(nodes: u8) -> Self {
-        Self { nodes, faults: NetFaults::default(), cut: vec![NodeSet::EMPTY; usize::from(nodes)], frames: 0 }
+        Self {
+            nodes,
+            faults: NetFaults::default(),
+            cut: vec![NodeSet::EMPTY; usize::from(nodes)],
+            links: BTreeMap::new(),
+            frames: 0,
+        }
     }
 
     /// Frames from one no longer reach the other.
@@ -39,9 +53,28 @@ impl Network {
         }
     }
 
-    /// Every cut ends.
+    /// One more fault of one direction of one link.
+    pub fn set(&mut self, from: NodeId, to: NodeId, fault: Fault) {
+        match fault {
+            Fault::Cut => self.cut(from, to),
+            other => self.links.entry((from, to)).or_default().set(other),
+        }
+    }
+
+    /// Every cut and every fault of a single link ends.
     pub fn heal(&mut self) {
         self.cut.fill(NodeSet::EMPTY);
+        self.links.clear();
+    }
+
+    /// Those between two nodes end, both ways.
+    pub fn heal_between(&mut self, a: NodeId, b: NodeId) {
+        for (from, to) in [(a, b), (b, a)] {
+            if let Some(cut) = self.cut.get_mut(from.index()) {
+                cut.remove(to);
+            }
+            self.links.remove(&(from, to));
+        }
     }
 
     /// Whether anything is cut.
@@ -56,15 +89,24 @@ impl Network {
         let cut = self.cut.get(from.index()).copied().unwrap_or_default();
         for node in NodeId::first(self.nodes).filter(|n| *n != from && to.includes(*n) && !cut.contains(*n)) {
             let f = &self.faults;
-            if random.per_million(f.loss_per_million) {
+            let link = self.links.get(&(from, node)).copied().unwrap_or_default();
+            if random.per_million(f.loss_per_million) || random.per_million(parts(link.loss)) {
                 continue;
             }
-            let copies = if random.per_million(f.duplicate_per_million) { 2 } else { 1 };
-            for _ in 0..copies {
+            let twice = random.per_million(f.duplicate_per_million) || random.per_million(parts(link.duplicate));
+            for _ in 0..if twice { 2 } else { 1 } {
+                let held = if random.per_million(parts(link.reorder)) { random.below(HELD_US) } else { 0 };
+                let jitter = random.below(u64::from(link.jitter_ms) * 1000 + 1);
+                let slow = u64::from(link.delay_ms) * 1000 + jitter + held;
                 let late = if random.per_million(f.late_per_million) { random.below(f.late_us + 1) } else { 0 };
-                arrivals.push((node, now + random.between(f.delay_us.0, f.delay_us.1) + late));
+                arrivals.push((node, now + random.between(f.delay_us.0, f.delay_us.1) + late + slow));
             }
         }
         arrivals
     }
+}
+
+/// Percent as parts of a million.
+fn parts(percent: f64) -> u32 {
+    (percent.clamp(0.0, 100.0) * 10_000.0) as u32
 }

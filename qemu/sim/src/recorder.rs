@@ -1,6 +1,7 @@
 //! The trace of a run: every record as a line of the harness contract, given to the checker at once.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use quorate_base::event::{Event, LockPhase, Record, TraceSink};
 use quorate_base::{Ballot, Incarnation, NodeId};
@@ -16,9 +17,11 @@ const TAIL_LINES: usize = 60;
 pub(crate) struct Recorder {
     checker: Checker,
     keep: bool,
-    lines: Vec<String>,
-    tail: VecDeque<Line>,
+    lines: Vec<Arc<Line>>,
+    tail: VecDeque<Arc<Line>>,
     harness_seq: u64,
+    /// No steps of the simulator's own.
+    pub quiet: bool,
     /// The first thing that was wrong.
     pub broken: Option<String>,
     /// Lives whose fence is through: nothing of them may be written any more.
@@ -37,6 +40,7 @@ impl Recorder {
             lines: Vec::new(),
             tail: VecDeque::new(),
             harness_seq: 0,
+            quiet: false,
             broken: None,
             fenced: BTreeSet::new(),
             masters: Vec::new(),
@@ -46,20 +50,27 @@ impl Recorder {
 
     /// A line of the simulator itself.
     pub fn step(&mut self, t_us: u64, verb: &str, nodes: &[u8], what: &str) {
-        let mut fields = Map::new();
-        fields.insert("index".into(), json!(self.harness_seq));
-        fields.insert("do".into(), json!(verb));
-        fields.insert("nodes".into(), json!(nodes));
-        fields.insert("what".into(), json!(what));
-        let line = Line::of_harness(t_us, self.harness_seq, "step", fields);
+        if !self.quiet {
+            self.say(t_us, "step", json!({"index": self.harness_seq, "do": verb, "nodes": nodes, "what": what}));
+        }
+    }
+
+    /// A line of the harness. `fields` is a JSON object.
+    pub fn say(&mut self, t_us: u64, ev: &str, fields: Value) {
+        let fields = match fields {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        };
+        let line = Line::of_harness(t_us, self.harness_seq, ev, fields);
         self.harness_seq += 1;
         self.take(line);
     }
 
     fn take(&mut self, line: Line) {
         self.count += 1;
+        let line = Arc::new(line);
         if self.keep {
-            self.lines.push(line.to_json());
+            self.lines.push(line.clone());
         }
         let violations = self.checker.push(&value(&line));
         if let Some(first) = violations.first()
@@ -75,11 +86,11 @@ impl Recorder {
 
     /// The last lines, for people.
     pub fn tail(&self) -> Vec<String> {
-        self.tail.iter().map(Line::to_json).collect()
+        self.tail.iter().map(|line| line.to_json()).collect()
     }
 
     /// All lines, if they were to be kept.
-    pub fn lines(&self) -> &[String] {
+    pub fn lines(&self) -> &[Arc<Line>] {
         &self.lines
     }
 

@@ -120,7 +120,7 @@ pub fn run_seed(seed: u64, nodes: u8, options: &RunOptions) -> Result<Outcome, B
         world.finish()?;
         Ok(settled_us)
     });
-    let trace = world.trace().to_vec();
+    let trace = world.trace();
     match result {
         Ok(settled_us) => {
             Ok(Outcome { seed, virtual_us: world.now, settled_us, events: world.events, counts: world.counts(), trace })

@@ -9,13 +9,16 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use quorate_base::{
-    BootNonce, ClusterId, DiskOp, FenceMethod, Instant, LevelOrder, NodeId, NodeSet, NodeState, Timing, ViewName,
+    BootNonce, ClusterId, DiskOp, FenceMethod, HaltReason, Instant, LevelOrder, NodeId, NodeSet, NodeState, Timing,
+    ViewName,
 };
 use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Region, Superblock, layout};
 use quorate_interconnect::Destination;
 use quorate_node::{Boot, Input, Node, Output, Ports, Post, ProbeLevel};
+use quorate_trace::Line;
 
 use crate::disk::{Disk, DiskEvent, Landed, Request};
 use crate::faults::{Faults, LastWrite};
@@ -185,15 +188,20 @@ impl World {
 
     /// Boots a machine, if it is off.
     pub fn start(&mut self, m: usize) {
+        self.start_as(m, true, true);
+    }
+
+    /// Boots a machine that may not be told which node it is, or which cluster it is of.
+    pub fn start_as(&mut self, m: usize, identity: bool, cluster: bool) {
         let ppm = self.random.between(0, 2 * self.clock_ppm) as i64 - self.clock_ppm as i64;
         let nonce = BootNonce(self.random.next_u64());
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_none()) else { return };
         self.recorder.step(self.now, "start", &[machine.id.get()], "");
         let boot = Boot {
-            node: Some(machine.id),
-            machine: MachineId { uuid: Some([machine.id.get(); 16]), mac: None },
+            node: identity.then_some(machine.id),
+            machine: machine_id(machine.id),
             nonce,
-            cluster: Some(self.cluster),
+            cluster: cluster.then_some(self.cluster),
             geometry: quorate_node_geometry(),
             trace_writes: true,
         };
@@ -217,6 +225,11 @@ impl World {
         self.recorder.step(self.now, "kill", &[machine.id.get()], "");
         machine.power_off();
         self.disk.crash(m, last);
+    }
+
+    /// Ends a node from its own outside: its driver failed for good.
+    pub fn end(&mut self, m: usize, reason: HaltReason) {
+        self.call(m, |node, now, ports| node.end(now, reason, ports));
     }
 
     /// Asks a node for a graceful leave.
@@ -265,6 +278,31 @@ impl World {
         }
     }
 
+    /// No steps of the simulator in the trace: a scenario's engine writes its own.
+    pub(crate) fn quiet(&mut self) {
+        self.recorder.quiet = true;
+    }
+
+    /// A line of the harness in the trace. `fields` is a JSON object.
+    pub(crate) fn say(&mut self, ev: &str, fields: serde_json::Value) {
+        self.recorder.say(self.now, ev, fields);
+    }
+
+    /// Whose database it is.
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// All lines, if they are kept.
+    pub(crate) fn kept(&self) -> &[Arc<Line>] {
+        self.recorder.lines()
+    }
+
+    /// Nodes whose machine runs, paused or not.
+    pub(crate) fn running(&self) -> NodeSet {
+        self.machines.iter().filter(|m| m.node.is_some()).map(|m| m.id).collect()
+    }
+
     /// A note of the simulator in the trace.
     pub fn mark(&mut self, verb: &str, nodes: &[u8], what: &str) {
         self.recorder.step(self.now, verb, nodes, what);
@@ -285,6 +323,10 @@ impl World {
             What::Disk(DiskEvent::Piece { request, from, to }) => {
                 if let Some(landed) = self.disk.piece(request, from, to) {
                     self.check_landed(landed);
+                    let alive = self.machines.get(landed.machine).is_some_and(|m| m.boots == landed.boot);
+                    if landed.torn && alive {
+                        self.kill(landed.machine, LastWrite::Lost);
+                    }
                 }
             }
             What::Disk(DiskEvent::Done { request }) => self.disk_done(request),
@@ -455,8 +497,8 @@ impl World {
     }
 
     /// The trace, if it was to be kept.
-    pub fn trace(&self) -> &[String] {
-        self.recorder.lines()
+    pub fn trace(&self) -> Vec<String> {
+        self.recorder.lines().iter().map(|line| line.to_json()).collect()
     }
 
     /// How much the checker has seen.
@@ -660,6 +702,11 @@ fn quorate_node_geometry() -> quorate_master_lock::DiskGeometry {
     quorate_master_lock::DiskGeometry { first_lba: 2048, blocks_per_record: 8 }
 }
 
+/// The SMBIOS UUID of a node's machine.
+fn machine_id(node: NodeId) -> MachineId {
+    MachineId { uuid: Some([node.get() + 1; 16]), mac: None }
+}
+
 fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId) {
     // A name of the simulator's own is a valid one; were it not, no node would boot and every test would say so.
     let Ok(name) = Name::new("simulated") else { return };
@@ -677,6 +724,7 @@ fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId) {
         disk.put(layout::superblock(copy), superblock.encode(copy));
     }
     for n in NodeId::first(setup.nodes) {
-        disk.put(layout::config(n), NodeConfig::named(name.clone()).encode(cluster, n));
+        let config = NodeConfig { machine: machine_id(n), ..NodeConfig::named(name.clone()) };
+        disk.put(layout::config(n), config.encode(cluster, n));
     }
 }
