@@ -424,8 +424,7 @@ impl Steps {
             None => false,
             Some((name, _)) if name.ballot > event.round.ballot => true,
             Some((name, _)) => {
-                name.ballot < event.round.ballot
-                    && self.nobody_knows(event.subject, event.transition, level, around)
+                name.ballot < event.round.ballot && self.nobody_knows(event.subject, event.transition, level, around)
             }
         }
     }
