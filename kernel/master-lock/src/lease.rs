@@ -12,7 +12,7 @@
 //! A node that is in no view has no lease and needs none. While it forms the cluster, its ballot writes are bounded in
 //! the same way, as long as the highest accepted view does not exclude it (`writes_until`).
 
-use quorate_base::{DiskError, Event, HaltReason, Instant, Trace};
+use quorate_base::{DiskError, Event, HaltReason, Instant, Trace, View};
 
 use crate::api::LockEvent;
 use crate::lock::MasterLock;
@@ -26,6 +26,9 @@ pub(crate) struct Lease {
     pub writes_until: Instant,
     /// The highest accepted view has this node as a member, so that it needs a lease.
     pub had: bool,
+    /// This node is known to be a member, but no beat gave it a lease yet: by then it must have one, else it is frozen as if
+    /// the lease had run out.
+    pub owed: Option<Instant>,
     /// It ran out, and that was noticed.
     pub frozen: bool,
     /// The highest accepted view excludes this node since; [`Instant::FAR`]: it does not.
@@ -40,6 +43,7 @@ impl Lease {
         until: Instant::ZERO,
         writes_until: Instant::ZERO,
         had: false,
+        owed: None,
         frozen: false,
         excluded_since: Instant::FAR,
         trouble: None,
@@ -61,7 +65,7 @@ impl MasterLock {
         let end = issued.plus_ms(self.timing.lease);
         let view = &self.look.best.view;
         if view.has_member(self.me, self.incarnation) {
-            self.lease.had = true;
+            (self.lease.had, self.lease.owed) = (true, None);
             self.lease.writes_until = self.lease.writes_until.max(end);
             if end > self.lease.until {
                 self.lease.until = end;
@@ -75,7 +79,7 @@ impl MasterLock {
         } else if !view.excludes(self.me, self.incarnation) {
             self.lease.writes_until = self.lease.writes_until.max(end);
             // Its admission was accepted once but never committed: it is outside again, and needs no lease.
-            self.lease.had = false;
+            (self.lease.had, self.lease.owed) = (false, None);
             if self.lease.frozen {
                 self.thaw("in no view", trace);
             }
@@ -112,7 +116,8 @@ impl MasterLock {
             return;
         }
         self.lease.frozen = true;
-        let why = if self.look.best.view.has_member(self.me, self.incarnation) {
+        let member = |view: &View| view.has_member(self.me, self.incarnation);
+        let why = if member(&self.look.best.view) || self.lease.owed.is_some() {
             match self.lease.trouble {
                 None => "no full beat for the time of the lease",
                 Some(DiskError::Medium) => "the disk reports bad blocks",

@@ -212,7 +212,8 @@ impl MasterLock {
         if self.ended {
             return Instant::FAR;
         }
-        let freeze = if self.lease.had && !self.lease.frozen { self.lease.until } else { Instant::FAR };
+        let end = if self.lease.had { Some(self.lease.until) } else { self.lease.owed };
+        let freeze = end.filter(|_| !self.lease.frozen).unwrap_or(Instant::FAR);
         if self.step != Step::Idle {
             return freeze;
         }
@@ -308,7 +309,8 @@ impl MasterLock {
 
     /// Whether this node's lease has run out. A node that is in no view yet has none and is not frozen.
     pub fn frozen(&self, now: Instant) -> bool {
-        self.lease.had && now >= self.lease.until
+        let end = if self.lease.had { Some(self.lease.until) } else { self.lease.owed };
+        end.is_some_and(|end| now >= end)
     }
 
     /// When the lease ends, or ended. [`Instant::ZERO`] if there never was one.

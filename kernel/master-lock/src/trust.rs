@@ -92,6 +92,9 @@ impl MasterLock {
         self.unjudged = false;
         self.end_quarantine();
         if !self.view.excludes(self.me, self.incarnation) {
+            if self.view.has_member(self.me, self.incarnation) && !self.lease.had && self.lease.owed.is_none() {
+                self.lease.owed = Some(now.plus_ms(self.timing.lease));
+            }
             return;
         }
         if self.left_gracefully(now) {

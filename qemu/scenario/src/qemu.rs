@@ -183,6 +183,7 @@ impl World {
             store.write_to(path).map_err(|e| Trouble::Broken(format!("cannot write {}: {e}", path.display())))?;
         }
         let cluster_options = ClusterOptions {
+            block_size: options.block_size,
             seed: options.seed,
             accel: options.accel,
             nic: options.nic,

@@ -1,7 +1,7 @@
 //! Runs a range of seeds outside of the tests: `cargo run -p quorate-sim --example seeds -- NODES FROM TO [TRACE]`. Goes on
-//! after a failure; with TRACE the last seed's trace is written there.
+//! after a failure; with TRACE the last seed's trace is written there. `light` or `full` instead of TRACE sets the faults.
 
-use quorate_sim::{RunOptions, run_seed};
+use quorate_sim::{Faults, RunOptions, run_seed};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -10,7 +10,13 @@ fn main() {
         eprintln!("give NODES FROM TO [TRACE]");
         std::process::exit(2);
     };
-    let options = RunOptions { keep_trace: args.get(3).is_some(), ..RunOptions::default() };
+    let faults = match args.get(3).map(String::as_str) {
+        Some("light") => Some(Faults::light()),
+        Some("full") => Some(Faults::full()),
+        _ => None,
+    };
+    let path = args.get(3).filter(|_| faults.is_none());
+    let options = RunOptions { keep_trace: path.is_some(), faults, ..RunOptions::default() };
     let began = std::time::Instant::now();
     let (mut failed, mut virtual_us, mut slowest) = (0, 0, (0, 0));
     for seed in from..to {
@@ -30,7 +36,7 @@ fn main() {
                 failure.trace
             }
         };
-        if let Some(path) = args.get(3)
+        if let Some(path) = path
             && let Err(error) = std::fs::write(path, trace.join("\n") + "\n")
         {
             eprintln!("{path}: {error}");

@@ -12,6 +12,15 @@ use crate::random::Random;
 /// A frame that a link fault holds back comes up to so much later, µs, as in the harness's switch.
 const HELD_US: u64 = 10_000;
 
+/// A frame at one receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Arrival {
+    pub to: NodeId,
+    pub at: u64,
+    /// One bit of it is flipped.
+    pub damaged: bool,
+}
+
 /// The switch.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -83,7 +92,7 @@ impl Network {
     }
 
     /// Where and when a frame arrives.
-    pub(crate) fn send(&mut self, now: u64, from: NodeId, to: Destination, random: &mut Random) -> Vec<(NodeId, u64)> {
+    pub(crate) fn send(&mut self, now: u64, from: NodeId, to: Destination, random: &mut Random) -> Vec<Arrival> {
         self.frames += 1;
         let mut arrivals = Vec::new();
         let cut = self.cut.get(from.index()).copied().unwrap_or_default();
@@ -99,7 +108,8 @@ impl Network {
                 let jitter = random.below(u64::from(link.jitter_ms) * 1000 + 1);
                 let slow = u64::from(link.delay_ms) * 1000 + jitter + held;
                 let late = if random.per_million(f.late_per_million) { random.below(f.late_us + 1) } else { 0 };
-                arrivals.push((node, now + random.between(f.delay_us.0, f.delay_us.1) + late + slow));
+                let at = now + random.between(f.delay_us.0, f.delay_us.1) + late + slow;
+                arrivals.push(Arrival { to: node, at, damaged: random.per_million(parts(link.corrupt)) });
             }
         }
         arrivals

@@ -1,7 +1,7 @@
 //! Scenario files on virtual time: the same engine and the same judge as on QEMU, with the simulator as the world.
 //!
 //! What it cannot do is refused by name before anything starts: `freeze` and `thaw` (a clock that stands still), consoles
-//! other than `leave`, frames with flipped bits or from strangers, and two machines under one node id.
+//! other than `leave`, frames from strangers, and two machines under one node id.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct ScenarioWorld {
     world: World,
     nodes: u8,
     cluster: ClusterId,
+    /// There is no database on the disk to be found.
+    erased: bool,
 }
 
 /// Plays a scenario in the simulator under a seed. Gives how it ended and the trace.
@@ -58,7 +60,7 @@ impl ScenarioWorld {
             world.set_levels(node.index(), levels.collect());
         }
         let cluster = world.cluster();
-        Self { world, nodes: scenario.nodes, cluster }
+        Self { world, nodes: scenario.nodes, cluster, erased: false }
     }
 
     fn each_link(&mut self, from: NodeSet, to: NodeSet, mut change: impl FnMut(&mut World, NodeId, NodeId)) {
@@ -107,9 +109,6 @@ impl Backend for ScenarioWorld {
             }
             Action::Command { .. } => "the simulator's nodes have no console".to_owned(),
             Action::Inject(_) => "the simulator has no strangers on its interconnect".to_owned(),
-            Action::Link { fault: Fault::Corrupt { .. }, .. } => {
-                "the simulator does not flip bits in frames".to_owned()
-            }
             Action::Start { options, .. } if options.as_node.is_some() => {
                 "the simulator has one machine for each node id".to_owned()
             }
@@ -146,7 +145,7 @@ impl Backend for ScenarioWorld {
 
     fn start(&mut self, node: NodeId, options: &StartOptions) -> Result<(), Trouble> {
         self.world.start_as(node.index(), options.identity, options.cluster);
-        if !options.disk {
+        if !options.disk || self.erased {
             self.world.end(node.index(), HaltReason::NoDisk);
         }
         Ok(())
@@ -237,7 +236,7 @@ impl Backend for ScenarioWorld {
                 }
             }
             ImageEdit::Foreign => self.set_foreign(),
-            ImageEdit::Erase => (0..layout::RECORDS).for_each(|at| self.put(at, |raw| raw.fill(0))),
+            ImageEdit::Erase => self.erased = true,
         }
         Ok(())
     }

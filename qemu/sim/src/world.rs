@@ -627,8 +627,9 @@ impl World {
             self.submit(m, boot, tag, op, now);
         }
         for (to, bytes) in outbox.0 {
-            for (node, at) in self.network.send(self.now, id, to, &mut self.random) {
-                self.schedule(at, What::Frame { machine: node.index(), bytes: bytes.clone() });
+            for arrival in self.network.send(self.now, id, to, &mut self.random) {
+                let bytes = if arrival.damaged { self.damage(&bytes) } else { bytes.clone() };
+                self.schedule(arrival.at, What::Frame { machine: arrival.to.index(), bytes });
             }
         }
         if let Some(reason) = halted {
@@ -637,6 +638,16 @@ impl World {
             return;
         }
         self.rearm(m);
+    }
+
+    /// The same frame with one bit flipped.
+    fn damage(&mut self, bytes: &[u8]) -> Rc<[u8]> {
+        let mut bytes = bytes.to_vec();
+        let bit = self.random.below(bytes.len() as u64 * 8);
+        if let Some(byte) = bytes.get_mut((bit / 8) as usize) {
+            *byte ^= 1 << (bit % 8);
+        }
+        bytes.into()
     }
 
     fn submit(&mut self, m: usize, boot: u64, tag: quorate_base::DiskTag, op: DiskOp, now: Instant) {

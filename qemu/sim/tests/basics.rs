@@ -212,6 +212,26 @@ fn all_leave_and_form_again() {
     });
 }
 
+/// Of two that leave in one round each takes part in the other's leave, and neither waits for the other to be gone.
+#[test]
+fn two_of_four_leave_at_once_through_a_level_with_three_barriers() {
+    seeds(|seed| {
+        let mut setup = Setup::new(seed, 4);
+        setup.levels = vec![ProbeLevel::parse("60:three:2:3:2:10:0:1").unwrap()];
+        let mut world = World::new(&setup);
+        (0..4).for_each(|m| world.start(m));
+        world.wait("all joined", 5000, |w| w.settled(NodeSet::first(4)))?;
+        let stays = world.master().unwrap();
+        let mut left = NodeSet::first(4);
+        for n in NodeSet::first(4).without(stays).iter().take(2) {
+            world.leave(n.index());
+            left = left.without(n);
+        }
+        world.wait("two left", 3000, |w| w.settled(left))?;
+        world.finish()
+    });
+}
+
 #[test]
 fn all_are_killed_and_start_again() {
     seeds(|seed| {

@@ -1,0 +1,40 @@
+//! Every scenario file that ships, on virtual time, under several seeds each. What only QEMU can do is left to QEMU.
+
+use std::path::Path;
+
+use quorate_scenario::Scenario;
+use quorate_scenario::engine::check;
+use quorate_sim::{ScenarioWorld, run_scenario};
+
+const SEEDS: u64 = 5;
+
+#[test]
+fn every_scenario_file_holds_in_the_simulator() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    let (mut played, mut failed) = (0, Vec::new());
+    for path in &files {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let scenario = match Scenario::read(path) {
+            Ok(scenario) => scenario,
+            Err(problems) => panic!("{name}: {}", problems.render(false)),
+        };
+        if check(&scenario, &ScenarioWorld::new(&scenario, 0)).is_err() {
+            println!("{name}: for QEMU only");
+            continue;
+        }
+        played += 1;
+        for seed in 0..SEEDS {
+            let (outcome, lines) = run_scenario(&scenario, seed);
+            if let Some(failure) = &outcome.failure {
+                failed.push(format!("{name}, seed {seed}:\n{}", failure.render(&scenario, false)));
+                break;
+            }
+            assert!(lines.len() > 2, "{name}: {} lines", lines.len());
+        }
+    }
+    assert!(failed.is_empty(), "{} of {played} failed\n{}", failed.len(), failed.join("\n"));
+    assert!(played >= 15, "{played} of {} files could be played", files.len());
+}
