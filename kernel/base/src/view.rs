@@ -27,12 +27,18 @@ pub struct View {
     pub number: u64,
     states: [NodeState; NODES_MAX],
     incarnations: [Incarnation; NODES_MAX],
+    /// The nodes in each state but `Inactive`, kept beside `states`: they are asked for at every turn of an idle node.
+    sets: [NodeSet; 4],
 }
 
 impl View {
     /// The view before the first: nobody is in.
-    pub const EMPTY: Self =
-        Self { number: 0, states: [NodeState::Inactive; NODES_MAX], incarnations: [Incarnation::NEVER; NODES_MAX] };
+    pub const EMPTY: Self = Self {
+        number: 0,
+        states: [NodeState::Inactive; NODES_MAX],
+        incarnations: [Incarnation::NEVER; NODES_MAX],
+        sets: [NodeSet::EMPTY; 4],
+    };
 
     /// Nobody in, under a number.
     pub const fn empty(number: u64) -> Self {
@@ -58,22 +64,36 @@ impl View {
     /// Sets one entry.
     pub fn set(&mut self, node: NodeId, state: NodeState, incarnation: Incarnation) {
         self.states[node.index()] = state;
+        for (number, set) in (1..).zip(&mut self.sets) {
+            if state as usize == number {
+                set.insert(node);
+            } else {
+                set.remove(node);
+            }
+        }
         self.incarnations[node.index()] = incarnation;
     }
 
     /// The nodes that are in one of `states`.
     pub fn nodes_in(&self, states: &[NodeState]) -> NodeSet {
-        NodeId::all().filter(|n| states.contains(&self.state(*n))).collect()
+        states.iter().fold(NodeSet::EMPTY, |all, state| all.or(self.set_of(*state)))
+    }
+
+    fn set_of(&self, state: NodeState) -> NodeSet {
+        match self.sets.get((state as usize).wrapping_sub(1)) {
+            Some(set) => *set,
+            None => NodeSet(!self.sets.iter().fold(0, |all, set| all | set.0)),
+        }
     }
 
     /// Joining, joined and leaving nodes.
     pub fn members(&self) -> NodeSet {
-        NodeId::all().filter(|n| self.state(*n).is_member()).collect()
+        self.nodes_in(&[NodeState::Joining, NodeState::Joined, NodeState::Leaving])
     }
 
     /// Joined nodes.
     pub fn joined(&self) -> NodeSet {
-        self.nodes_in(&[NodeState::Joined])
+        self.set_of(NodeState::Joined)
     }
 
     /// Whether this very incarnation is joining, joined or leaving in it.
@@ -113,6 +133,22 @@ impl fmt::Debug for View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sets_say_what_the_entries_say() {
+        let mut view = View::EMPTY;
+        let states =
+            [NodeState::Joining, NodeState::Joined, NodeState::Leaving, NodeState::ForcedLeaving, NodeState::Inactive];
+        for (turn, node) in NodeId::all().chain(NodeId::all()).enumerate() {
+            view.set(node, states[turn * 7 % 5], Incarnation(1));
+            for state in states {
+                let wanted: NodeSet = NodeId::all().filter(|n| view.state(*n) == state).collect();
+                assert_eq!(view.nodes_in(&[state]), wanted, "{state}");
+            }
+            let members: NodeSet = NodeId::all().filter(|n| view.state(*n).is_member()).collect();
+            assert_eq!(view.members(), members);
+        }
+    }
 
     #[test]
     fn excludes_the_dead_and_the_replaced_but_not_the_unborn() {

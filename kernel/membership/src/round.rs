@@ -36,12 +36,10 @@ impl Master {
             if !awaiting.is_empty() || (ends_leave && self.is_needed_at(n, level)) {
                 continue;
             }
-            let Some(p) = &mut self.progress[n.index()] else { continue };
             moved = true;
             if barrier + 1 < count {
-                let participants =
-                    self.rounds.iter().find(|r| r.id == round).map_or(NodeSet::EMPTY, |r| r.participants);
-                let awaiting = participants.and(self.view.members());
+                let awaiting = self.rounds.iter().find(|r| r.id == round).map_or(NodeSet::EMPTY, |r| self.takers(r));
+                let Some(p) = &mut self.progress[n.index()] else { continue };
                 p.at = At::Running { level, round, barrier: barrier + 1, awaiting };
                 p.news = true;
                 continue;
@@ -56,6 +54,16 @@ impl Master {
             self.rounds.retain(|r| progress.iter().flatten().any(|p| in_round(p, r)));
         }
         moved
+    }
+
+    /// Who still takes part in a round. A participant that died and came back as a later life is not at the level any more.
+    pub(crate) fn takers(&self, round: &Round) -> NodeSet {
+        let Some(entry) = self.map.get(round.level) else { return NodeSet::EMPTY };
+        let here = |n: &NodeId| {
+            round.subjects.iter().any(|s| s.node == *n && s.incarnation == self.view.incarnation(*n))
+                || self.state_at(entry, *n) != NodeState::Inactive
+        };
+        round.participants.and(self.view.members()).iter().filter(here).collect()
     }
 
     /// Whether another transition at `level` in which `n` takes part has barriers to come: participants are fixed, so `n`

@@ -132,7 +132,6 @@ impl Master {
 
     /// All have answered: every transition goes on where the furthest survivor is.
     pub(crate) fn restore(&mut self, takeover: Takeover, ctx: &mut Context<'_, '_>) {
-        let members = self.view.members();
         for n in NodeId::first(self.nodes) {
             let incarnation = self.view.incarnation(n);
             let known = takeover.furthest[n.index()].filter(|f| f.subject.incarnation == incarnation);
@@ -165,10 +164,14 @@ impl Master {
             {
                 p.at = At::Waiting(level);
             }
-            if let At::Running { round, awaiting, .. } = &mut p.at
-                && let Some(r) = self.rounds.iter().find(|r| r.id == *round)
+        }
+        for n in NodeId::first(self.nodes) {
+            let Some(At::Running { round, .. }) = self.progress[n.index()].map(|p| p.at) else { continue };
+            let takers = self.rounds.iter().find(|r| r.id == round).map_or(NodeSet::EMPTY, |r| self.takers(r));
+            if let Some(p) = &mut self.progress[n.index()]
+                && let At::Running { awaiting, .. } = &mut p.at
             {
-                *awaiting = r.participants.and(members).minus(*awaiting);
+                *awaiting = takers.minus(*awaiting);
                 p.news = true;
             }
         }
