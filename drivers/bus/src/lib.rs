@@ -12,7 +12,8 @@
 //! - Nothing read from a ring is used as an index before it is checked.
 //!
 //! Deviation from the `virtio-drivers` crate, whose transport and rings are used: EVENT_IDX is never
-//! negotiated (its notification check does not wrap with the 16-bit index), every batch is notified.
+//! negotiated (its notification check does not wrap with the 16-bit index); without it the device's own
+//! flag says whether it wants to be notified.
 #![no_std]
 
 #[cfg(not(target_os = "none"))]

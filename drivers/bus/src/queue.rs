@@ -13,6 +13,7 @@ use crate::dma::{BusHal, Region};
 use crate::interrupts;
 use crate::port::Port;
 use core::ops::Range;
+use core::sync::atomic::{Ordering, fence};
 use heapless::Vec;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::Transport;
@@ -202,7 +203,12 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
             // SAFETY: the slices lie in this queue's own region, which lives for ever, and the slot
             // is inaccessible until `pop` has taken the token back.
             let token = unsafe { ring.add(inputs, outputs) }.map_err(|_| QueueError::Full)?;
-            port.transport_mut().notify(index);
+            // The device may say that it looks at the ring by itself (VirtIO 1.2 § 2.7.10, USED_F_NO_NOTIFY); it must
+            // be asked after the request is visible to it. Without EVENT_IDX this is a flag and cannot wrap.
+            fence(Ordering::SeqCst);
+            if ring.should_notify() {
+                port.transport_mut().notify(index);
+            }
             Ok(token)
         })?;
         if let Some(flight) = self.flights.get_mut(slot) {

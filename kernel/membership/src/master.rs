@@ -377,9 +377,17 @@ impl Master {
         self.resend_at = now.plus_us(self.resend_us);
     }
 
+    /// Whether anything can give a reason for a new view. In an idle cluster nothing does.
+    fn may_change(&self) -> bool {
+        !self.condemned.is_empty()
+            || !self.leaves.is_empty()
+            || self.asks.iter().any(Option::is_some)
+            || self.progress.iter().any(Option::is_some)
+    }
+
     /// Proposes the next view, if anything is to change.
     fn propose(&mut self, ctx: &mut Context<'_, '_>) {
-        if self.proposed {
+        if self.proposed || !self.may_change() {
             return;
         }
         let mut joins_max = NODES_MAX;

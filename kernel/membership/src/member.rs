@@ -390,6 +390,11 @@ impl Member {
         }
     }
 
+    /// Whether there are acknowledgements to be sent.
+    pub fn has_acks(&self) -> bool {
+        !self.acks.is_empty()
+    }
+
     /// Acknowledgements to be sent to the master.
     pub fn take_acks(&mut self) -> Vec<AckEntry, NODES_MAX> {
         core::mem::take(&mut self.acks)

@@ -449,20 +449,31 @@ impl Membership {
         let want = self.wants_lock(ctx);
         ctx.lock.contend(want);
         self.lead(ctx);
-        let acks = self.member.take_acks();
-        if !acks.is_empty()
-            && self.master.is_none()
-            && let Some(to) = self.ballot.node().filter(|n| *n != self.me)
-        {
-            ctx.send_to(to, &Message::Ack { ballot: self.ballot, entries: acks });
+        if self.member.has_acks() {
+            self.send_acks(ctx);
         }
         if self.master.is_none() && ctx.now >= self.ask_at {
             self.ask(ctx);
         }
     }
 
+    // Apart, because messages are large and most turns send none.
+    #[inline(never)]
+    fn send_acks(&mut self, ctx: &mut Context<'_, '_>) {
+        let acks = self.member.take_acks();
+        if self.master.is_none()
+            && let Some(to) = self.ballot.node().filter(|n| *n != self.me)
+        {
+            ctx.send_to(to, &Message::Ack { ballot: self.ballot, entries: acks });
+        }
+    }
+
     /// The master's part.
     fn lead(&mut self, ctx: &mut Context<'_, '_>) {
+        self.leads = false;
+        if self.master.is_none() {
+            return;
+        }
         let condemned = self.condemned(ctx);
         let hand_over = self.leaving && !self.heirs(ctx).is_empty();
         let outside = self.outside.contains(self.me);

@@ -281,6 +281,9 @@ impl Master {
     /// Acknowledgements of this node's own levels.
     pub fn take_own_acks(&mut self, member: &mut Member, ctx: &mut Context<'_, '_>) {
         member.acknowledge_membership_level(&self.view, ctx.trace);
+        if !member.has_acks() {
+            return;
+        }
         let acks = member.take_acks();
         let incarnation = self.view.incarnation(self.me);
         self.on_acks(self.me, incarnation, &acks);

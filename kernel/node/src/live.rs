@@ -210,6 +210,9 @@ impl Live {
     }
 
     fn heartbeat(&mut self, now: Instant, post: &mut dyn Post, trace: &mut Trace<'_>) {
+        if self.net.poll_timeout() > now {
+            return;
+        }
         let mut datagram = [0; DATAGRAM_MAX];
         if let Some(len) = self.net.poll_heartbeat(now, trace, &mut datagram)
             && let Some(bytes) = datagram.get(..len)
