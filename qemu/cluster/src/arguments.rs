@@ -25,6 +25,8 @@ pub enum Verb {
     /// Make, print or verify a membership database in a disk image
     #[command(subcommand)]
     Db(DbVerb),
+    /// Run scenarios, or random faults, in the deterministic simulator
+    Sim(SimOptions),
     /// Check traces with the independent checker
     Check {
         /// Trace files
@@ -209,4 +211,21 @@ pub enum DbVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Options of `sim`.
+#[derive(Args, Clone, Debug)]
+pub struct SimOptions {
+    /// Scenario files; without one, random faults for every seed
+    #[arg(value_name = "FILE.toml")]
+    pub files: Vec<PathBuf>,
+    /// Nodes, where no file says how many
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+    /// Seeds, A..B without B; 0..100 by default, with files their own seed
+    #[arg(long, value_parser = crate::sim::parse_seeds, value_name = "A..B")]
+    pub seeds: Option<std::ops::Range<u64>>,
+    /// Write the trace of the (last) run there
+    #[arg(long, value_name = "OUT.jsonl")]
+    pub trace: Option<PathBuf>,
 }

@@ -9,6 +9,7 @@ mod console;
 mod db;
 mod end;
 mod play;
+mod sim;
 mod test;
 mod trace;
 mod up;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         Verb::Test(options) => test::test(&options),
         Verb::Run(options) => play::run(&options),
         Verb::Db(verb) => db::db(&verb),
+        Verb::Sim(options) => sim::sim(&options),
         Verb::Check { traces } => trace::check(&traces),
         Verb::Bench { names, json, short } => trace::bench(&names, json.as_deref(), short),
     };
