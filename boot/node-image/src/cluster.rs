@@ -197,7 +197,11 @@ impl Cluster {
         if let Some(up) = self.link.carrier_change(now()) {
             self.handle(Input::Carrier(up));
         }
-        self.handle(Input::Tick);
+        // Every input was followed by what it made due; a tick is for what only time makes due.
+        if self.node.poll_timeout() <= now() {
+            self.handle(Input::Tick);
+        }
+        self.drain();
         self.work_levels();
         while let Some(command) = next_command() {
             self.command(&command);

@@ -20,6 +20,7 @@ pub struct Link {
     stack: Option<Stack<'static>>,
     carrier: bool,
     looked_at: Instant,
+    posted: bool,
 }
 
 /// How often the link's state is looked at, µs: the device raises an interrupt too, so this is for devices that do not.
@@ -28,7 +29,7 @@ const CARRIER_US: u64 = 100_000;
 impl Link {
     /// A NIC without a node yet.
     pub fn new(nic: PciNet) -> Self {
-        Self { nic, stack: None, carrier: true, looked_at: Instant::ZERO }
+        Self { nic, stack: None, carrier: true, looked_at: Instant::ZERO, posted: true }
     }
 
     /// The NIC's address.
@@ -50,9 +51,12 @@ impl Link {
         Ok(())
     }
 
-    /// Moves frames both ways.
+    /// Moves frames both ways, if there are any: most turns of an idle node are about something else.
     pub fn poll(&mut self, now: Instant) {
-        if let Some(stack) = &mut self.stack {
+        if let Some(stack) = &mut self.stack
+            && (self.posted || self.nic.has_work() || stack.poll_timeout(now) <= now)
+        {
+            self.posted = false;
             stack.poll(now, &mut self.nic);
         }
     }
@@ -80,6 +84,7 @@ impl Link {
 
 impl Post for Link {
     fn post(&mut self, to: Destination, datagram: &[u8]) {
+        self.posted = true;
         if let Some(stack) = &mut self.stack {
             // No room is a lost datagram: every message is repeated until it is answered. The stack counts it.
             let _ = stack.send(to, datagram);

@@ -70,6 +70,7 @@ pub struct Membership {
     refused: Option<Refuse>,
     thawed_at: Option<Instant>,
     hears: NodeSet,
+    carrier: bool,
     /// The master's side could act at the last call; else only a beat wakes it.
     leads: bool,
     /// The master under `ballot` asked what this node knows, and is not answered yet.
@@ -98,11 +99,13 @@ impl Membership {
             outside: NodeSet::EMPTY,
             leaving: false,
             heard_sequence: (Ballot::NONE, 0),
-            ask_at: Instant::ZERO,
+            // The first request follows the first beat: before it the master would look for this node's heartbeat in vain.
+            ask_at: Instant::FAR,
             view_ask_at: Instant::ZERO,
             refused: None,
             thawed_at: None,
             hears: NodeSet::EMPTY,
+            carrier: true,
             leads: false,
             asked: false,
             halt: None,
@@ -176,6 +179,11 @@ impl Membership {
         self.halt.take()
     }
 
+    /// Whether this node's NIC has a link: a node without one goes first in arbitration.
+    pub fn set_carrier(&mut self, carrier: bool) {
+        self.carrier = carrier;
+    }
+
     /// Asks for a graceful leave. It is repeated to whoever is master until it is through.
     pub fn leave(&mut self, now: Instant) {
         self.leaving = true;
@@ -214,7 +222,12 @@ impl Membership {
     /// The lock or the disk says something.
     pub fn on_lock_event(&mut self, event: LockEvent, ctx: &mut Context<'_, '_>) {
         match event {
-            LockEvent::Beat => self.arbitrate(ctx),
+            LockEvent::Beat => {
+                if self.ask_at == Instant::FAR {
+                    self.ask_at = ctx.now;
+                }
+                self.arbitrate(ctx);
+            }
             LockEvent::Acquired { ballot, .. } => {
                 self.ballot = self.ballot.max(ballot);
                 self.adopt(ctx);
@@ -540,7 +553,7 @@ impl Membership {
                 ..Contestant::default()
             };
             if n == self.me {
-                (c.hears, c.carrier, c.master) = (ctx.net.hears(), true, ctx.lock.master().is_some());
+                (c.hears, c.carrier, c.master) = (ctx.net.hears(), self.carrier, ctx.lock.master().is_some());
             } else {
                 let Some(h) = ctx.lock.peer(n).heartbeat.as_ref() else { continue };
                 if ctx.lock.disk_silent(n) || h.incarnation != self.view.incarnation(n) || h.clean {

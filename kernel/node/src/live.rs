@@ -191,6 +191,7 @@ impl Live {
 
     /// What the next heartbeats say of this node.
     fn tell(&mut self, now: Instant, carrier: bool) {
+        self.membership.set_carrier(carrier);
         let state = self.membership.told_state();
         self.lock.set_status(master_lock::Status {
             state,
