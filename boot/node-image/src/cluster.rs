@@ -10,7 +10,7 @@ use quorate_base::capacity::LEVELS_MAX;
 use quorate_base::level::{LevelDecl, LevelTable};
 use quorate_base::port::SharedDisk;
 use quorate_base::{BootNonce, ClusterId, HaltReason, Instant, NodeId};
-use quorate_database::MachineId;
+use quorate_database::{EndAction, MachineId};
 use quorate_master_lock::DiskGeometry;
 use quorate_node::{Boot, Input, Node, Output, Ports, Probe, ProbeLevel};
 use spin::Mutex;
@@ -94,7 +94,7 @@ pub async fn run(command_line: CommandLine) {
             // The node says why it halts by its trace, as after any other reason.
             let (mut nobody, mut trace) = (Nobody, PortTrace);
             node.end(now(), reason, &mut Ports { post: &mut nobody, sink: &mut trace });
-            halt(reason);
+            halt(reason, EndAction::Halt);
         }
     }
 }
@@ -171,11 +171,15 @@ fn new_probes(levels: Vec<ProbeLevel, LEVELS_MAX>) -> &'static mut Probes {
     PROBES.init_with(|| levels.into_iter().map(Probe::new).collect())
 }
 
-/// The trace has said why; the console says it too, and the processor stops.
-fn halt(reason: HaltReason) -> ! {
+/// The trace has said why; the console says it too, and the machine does what the node's record says.
+fn halt(reason: HaltReason, action: EndAction) -> ! {
     console::print(format_args!("quorate: halted: {reason}\n"));
     ports::flush();
-    power::halt()
+    match action {
+        EndAction::Halt => power::halt(),
+        // Firmware boots what it is set to boot; the choice of another kernel is the bootstrap's.
+        EndAction::Reset | EndAction::BootAgain => power::reset(),
+    }
 }
 
 impl Cluster {
@@ -223,7 +227,7 @@ impl Cluster {
                 Output::Disk { tag, op } => self.disk.begin(tag, &op),
                 Output::Halt(reason) => {
                     self.link.poll(now());
-                    halt(reason);
+                    halt(reason, self.node.end_action(&reason));
                 }
             }
         }

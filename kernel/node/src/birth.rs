@@ -13,8 +13,8 @@
 use quorate_base::capacity::{NODES_MAX, READ_RECORDS_MAX, RECORD_PITCH};
 use quorate_base::{BootNonce, ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId};
 use quorate_database::{
-    BallotBlock, Block, FindError, Heartbeat, Identity, LastLife, MachineId, NodeConfig, Superblock, SuperblockError,
-    find_node, layout,
+    BallotBlock, Block, EndAction, FindError, Heartbeat, Identity, LastLife, MachineId, NodeConfig, Superblock,
+    SuperblockError, find_node, layout,
 };
 use quorate_master_lock::{DiskGeometry, OwnRecords};
 
@@ -118,6 +118,12 @@ impl Birth {
 
     pub(crate) fn take_born(&mut self) -> Option<Born> {
         self.born.take()
+    }
+
+    /// What this node's record says to do at the end: after a graceful leave, and after any other end.
+    pub(crate) fn ends(&self) -> Option<(EndAction, EndAction)> {
+        let config = self.configs[self.me?.index()].good()?;
+        Some((config.on_shutdown, config.on_panic))
     }
 
     /// What is being waited for, in words.

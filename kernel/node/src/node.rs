@@ -3,6 +3,7 @@
 use quorate_base::event::{Event, Trace, TraceClock, TraceSink};
 use quorate_base::text::format_cut;
 use quorate_base::{DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId};
+use quorate_database::EndAction;
 use quorate_membership::{Change, Membership, Notification, Post};
 
 use crate::birth::{Birth, BirthOutput, Boot};
@@ -66,6 +67,7 @@ pub struct Node {
     version: heapless::String<32>,
     cmdline: heapless::String<512>,
     carrier: bool,
+    ends: Option<(EndAction, EndAction)>,
     output: Option<Output>,
     last: Instant,
 }
@@ -139,6 +141,7 @@ impl Node {
             version: format_cut(format_args!("{version}")),
             cmdline: format_cut(format_args!("{cmdline}")),
             carrier: true,
+            ends: None,
             output: None,
             last: Instant::ZERO,
         })
@@ -167,6 +170,11 @@ impl Node {
                 }
             }
         };
+        if let Stage::Birth(birth) = &self.stage
+            && self.ends.is_none()
+        {
+            self.ends = birth.ends();
+        }
         if let Some(reason) = halt {
             self.halt(now, reason, ports);
         }
@@ -267,6 +275,16 @@ impl Node {
         match self.stage {
             Stage::Halted(reason) => Some(reason),
             _ => None,
+        }
+    }
+
+    /// What this node's record says to do after that end (EP p. 4: "needed to boot, shutdown, or panic a node"). A node
+    /// that does not know its record yet halts.
+    pub fn end_action(&self, reason: &HaltReason) -> EndAction {
+        match self.ends {
+            Some((on_shutdown, _)) if reason.is_wanted() => on_shutdown,
+            Some((_, on_panic)) => on_panic,
+            None => EndAction::Halt,
         }
     }
 
