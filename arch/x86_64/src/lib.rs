@@ -1,7 +1,7 @@
 //! The x86_64 machine: entry, address space, interrupts, clock, timer.
 //!
 //! Start-up has two parts. The entry code (`pvh`) builds the final address space, descriptor tables and exception reports, and calls the image's main
-//! function (see [`kernel_main!`]). That function opens its ports, so that it can speak, and calls [`init`], which finds the interrupt controllers
+//! function (see `kernel_main!`). That function opens its ports, so that it can speak, and calls `init`, which finds the interrupt controllers
 //! and the reference clock.
 //!
 //! Invariants: one processor; no page is both writable and executable; every stack ends in an unmapped page; interrupt handlers are short functions
@@ -60,5 +60,5 @@ mod start;
 #[cfg(target_os = "none")]
 pub use start::{InitError, Machine, init};
 
-/// What the boot path hands over, for [`kernel_main!`].
+/// What the boot path hands over, for `kernel_main!`.
 pub use quorate_bootinfo as bootinfo;

@@ -13,9 +13,9 @@ pub const CMDLINE_BYTES_MAX: usize = 1024;
 const WORD_SHOWN_BYTES_MAX: usize = 64;
 
 /// Keys that make a list: each word adds to it.
-pub const REPEATABLE: [&str; 1] = ["level"];
+const REPEATABLE: [&str; 1] = ["level"];
 
-/// A command line all of whose words have the form `key=value`, with no key twice but those of [`REPEATABLE`].
+/// A command line all of whose words have the form `key=value`, with no key twice but `level`, which makes a list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandLine {
     text: String<CMDLINE_BYTES_MAX>,

@@ -8,7 +8,7 @@
 //!   .kill(n) .pause(n) .freeze(n) .reset(n) .command(n, …) .switch() .disk_…(n)
 //! drop             every process is gone, every socket is removed
 //! ```
-//! Invariant: whatever ends the harness, the [`guard`] ends its children and removes the run directory.
+//! Invariant: whatever ends the harness, the guard (`guard.rs`) ends its children and removes the run directory.
 #![forbid(unsafe_code)]
 
 mod accel;

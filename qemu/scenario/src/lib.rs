@@ -1,5 +1,5 @@
 //! Scenario files: what they say ([`Scenario`]), whether it holds ([`judge`]), and the engine that makes it happen on
-//! any [`Backend`](backend::Backend), be it QEMU or the simulator.
+//! any [`Backend`], be it QEMU or the simulator.
 #![forbid(unsafe_code)]
 
 pub mod backend;
