@@ -12,7 +12,7 @@ use quorate_base::port::SharedDisk;
 use quorate_base::{BootNonce, ClusterId, HaltReason, Instant, NodeId};
 use quorate_database::{EndAction, MachineId};
 use quorate_master_lock::DiskGeometry;
-use quorate_node::{Boot, Input, Node, Output, Ports, Probe, ProbeLevel};
+use quorate_node::{Boot, Console, Input, Node, Output, Ports, ProbeLevel, Probes};
 use spin::Mutex;
 use static_cell::StaticCell;
 
@@ -44,8 +44,6 @@ fn next_command() -> Option<Line> {
 fn now() -> Instant {
     Instant(clock::now_us())
 }
-
-type Probes = Vec<Probe, LEVELS_MAX>;
 
 // The large parts have places of their own, so that they are never moved over the stack more than once.
 static NODE: StaticCell<Node> = StaticCell::new();
@@ -168,7 +166,7 @@ fn new_node(boot: Boot, levels: &[ProbeLevel], command_line: &CommandLine) -> &'
 
 #[inline(never)]
 fn new_probes(levels: Vec<ProbeLevel, LEVELS_MAX>) -> &'static mut Probes {
-    PROBES.init_with(|| levels.into_iter().map(Probe::new).collect())
+    PROBES.init_with(|| levels.into_iter().collect())
 }
 
 /// The trace has said why; the console says it too, and the machine does what the node's record says.
@@ -245,40 +243,29 @@ impl Cluster {
     }
 
     fn work_levels(&mut self) {
-        let mut busy = true;
-        while busy {
-            busy = false;
-            for probe in self.probes.iter_mut() {
-                let mut ports = Ports { post: self.link, sink: &mut self.trace };
-                busy |= probe.poll(now(), self.node, &mut ports);
-            }
+        loop {
+            let mut ports = Ports { post: self.link, sink: &mut self.trace };
+            let busy = self.probes.poll(now(), self.node, &mut ports);
             self.drain();
+            if !busy {
+                return;
+            }
         }
     }
 
     fn deadline(&self) -> Instant {
         let disk = Instant(self.disk.poll_timeout_us());
-        let probes = self.probes.iter().map(Probe::poll_timeout).min().unwrap_or(Instant::FAR);
-        self.node.poll_timeout().min(disk).min(probes).min(self.link.poll_timeout(now()))
+        self.node.poll_timeout().min(disk).min(self.probes.poll_timeout()).min(self.link.poll_timeout(now()))
     }
 
     #[inline(never)]
     fn command(&mut self, command: &Line) {
-        match command.as_str() {
-            "status" => {
-                let mut text = ConsoleText;
-                // The console's writer does not fail.
-                let _ = self.node.write_status(now(), &mut text);
-                console::print(format_args!("ok\n"));
-            }
-            "leave" => {
-                console::print(format_args!("leaving\nok\n"));
-                let mut ports = Ports { post: self.link, sink: &mut self.trace };
-                self.node.leave(now(), &mut ports);
-                self.drain();
-            }
-            unknown => console::print(format_args!("unknown command '{unknown}'; try 'help'\n")),
-        }
+        let mut ports = Ports { post: self.link, sink: &mut self.trace };
+        let mut console = Console { node: self.node, probes: self.probes, ports: &mut ports };
+        // The console's writer does not fail.
+        let _ = console.run(now(), command, &mut ConsoleText);
+        self.drain();
+        self.work_levels();
     }
 }
 

@@ -1,30 +1,20 @@
-//! The operator's commands, typed at the console. Those about the cluster go to the node's task.
+//! The operator's commands, typed at the console. They are the node's (`quorate_node::console`), so they go to its task.
 
 use crate::cluster;
-use crate::console::{self, LINE_BYTES_MAX, Line, Reader, TooLong};
+use crate::console::{self, LINE_BYTES_MAX, Reader, TooLong};
 
-/// Reads and runs commands for ever.
+/// Reads commands and passes them on, for ever.
 #[embassy_executor::task]
 pub async fn commands() {
     let mut reader = Reader::default();
     loop {
         match reader.next_line().await {
-            Ok(line) => run(&line),
+            Ok(line) => {
+                if !cluster::ask(&line) {
+                    console::print(format_args!("too many commands wait; try again\n"));
+                }
+            }
             Err(TooLong) => console::print(format_args!("a command has at most {LINE_BYTES_MAX} bytes\n")),
         }
-    }
-}
-
-/// Runs one command. Every answer ends with a line `ok` or is one line that says what was wrong.
-fn run(line: &Line) {
-    if line.as_str() == "help" {
-        console::print(format_args!(
-            "status  who is in, who is master, what is being waited for\n\
-             leave   leave the cluster gracefully, then halt\n\
-             help    this list\n\
-             ok\n"
-        ));
-    } else if !cluster::ask(line) {
-        console::print(format_args!("too many commands wait; try again\n"));
     }
 }

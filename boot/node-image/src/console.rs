@@ -9,7 +9,7 @@ use quorate_arch_x86_64::{interrupts, ioapic};
 use quorate_serial::CONSOLE;
 
 /// Longest command line, in bytes. What is beyond is dropped with the whole line.
-pub const LINE_BYTES_MAX: usize = 128;
+pub use quorate_node::console::LINE_BYTES_MAX;
 
 /// One typed line.
 pub type Line = String<LINE_BYTES_MAX>;

@@ -1,5 +1,6 @@
 //! The interconnect's stack on the NIC.
 
+use quorate_arch_x86_64::clock;
 use quorate_base::{Instant, NodeId};
 use quorate_interconnect::Destination;
 use quorate_interconnect::stack::{Stack, StackError, StackStorage};
@@ -87,7 +88,7 @@ impl Post for Link {
         self.posted = true;
         if let Some(stack) = &mut self.stack {
             // No room is a lost datagram: every message is repeated until it is answered. The stack counts it.
-            let _ = stack.send(to, datagram);
+            let _ = stack.send_through(Instant(clock::now_us()), to, datagram, &mut self.nic);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Trace events to the trace port (postcard, framed by COBS), and a line of the log for each that a person cares about.
 
-use quorate_base::event::{Event, LockPhase, Record, TraceSink};
+use quorate_base::event::{Event, LockPhase, Record, Stall, TraceSink};
 
 use crate::ports::TRACE_PORT;
 
@@ -45,6 +45,20 @@ fn log(event: &Event<'_>) {
         Event::Panic { reason } => defmt::error!("halt: {=str}", reason),
         Event::Halt { reason } => defmt::info!("halt: {=str}", reason),
         Event::Note { what } => defmt::warn!("{=str}", what),
+        Event::Waiting(stall) => log_stall("waits", stall),
+        Event::Overdue(stall) => log_stall("overdue", stall),
         _ => {}
     }
+}
+
+fn log_stall(what: &str, stall: &Stall<'_>) {
+    let step = &stall.step;
+    defmt::warn!(
+        "{=str}: level {=u16} for node {=u8}, not acknowledged for {=u64} ms by {}",
+        what,
+        step.level.0,
+        step.subject.node.get(),
+        stall.waited_ms,
+        defmt::Display2Format(&stall.awaiting)
+    );
 }

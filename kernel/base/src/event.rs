@@ -68,6 +68,18 @@ pub struct StepEvent<'a> {
     pub barrier: u8,
 }
 
+/// A step that was told and is not acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Stall<'a> {
+    /// Which. The name is empty if this node itself has no such level.
+    #[serde(borrow)]
+    pub step: StepEvent<'a>,
+    /// Who owes the acknowledgement.
+    pub awaiting: NodeSet,
+    /// For how long, ms.
+    pub waited_ms: u64,
+}
+
 /// One event. Names and fields as in the harness contract.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Event<'a> {
@@ -227,6 +239,10 @@ pub enum Event<'a> {
         /// What, where, whose.
         what: &'a str,
     },
+    /// The master: a told step has not been acknowledged for long. At 1, 2, 4, 8 … s.
+    Waiting(Stall<'a>),
+    /// The master: a told step has not been acknowledged within the level's deadline; those who owe it are forced out.
+    Overdue(Stall<'a>),
 }
 
 impl Event<'_> {

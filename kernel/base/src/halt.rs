@@ -4,6 +4,7 @@
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::LEVELS_MAX;
 use crate::id::{BootNonce, Incarnation, NodeId};
 use crate::view::ViewName;
 
@@ -61,6 +62,12 @@ pub enum HaltReason {
         /// How.
         error: crate::port::DiskError,
     },
+    /// A level of this node did not acknowledge within its deadline while this node was the master: another is to take
+    /// over.
+    LevelOverdue {
+        /// The level's order.
+        level: u16,
+    },
     /// Something that cannot be. A wrong node is worse than a dead one.
     Impossible {
         /// What was seen.
@@ -106,6 +113,9 @@ impl fmt::Display for HaltReason {
                 f.write_str("the superblock's time-outs are not safe: see `cargo cluster db check IMAGE`")
             }
             Self::Disk { error } => write!(f, "shared disk failed: {error}"),
+            Self::LevelOverdue { level } => {
+                write!(f, "level {level} of this node did not acknowledge within its deadline")
+            }
             Self::Impossible { what } => write!(f, "impossible state: {what}"),
         }
     }
@@ -118,6 +128,8 @@ pub enum RefuseReason {
     ProtocolVersion,
     /// Another set of kernel levels.
     Levels,
+    /// The cluster has as many different levels as it can have.
+    TooManyLevels,
     /// Other barriers for a level.
     Barriers {
         /// The level's order.
@@ -127,6 +139,11 @@ pub enum RefuseReason {
     Timing,
     /// Not a configured, enabled node.
     Disabled,
+    /// Another deadline for a level.
+    Deadline {
+        /// The level's order.
+        level: u16,
+    },
     /// The joiner and this joined node do not hear each other. The joiner tries again.
     NotHeardBy {
         /// The node.
@@ -146,7 +163,9 @@ impl fmt::Display for RefuseReason {
         match self {
             Self::ProtocolVersion => f.write_str("it speaks another version of the interconnect protocol"),
             Self::Levels => f.write_str("its kernel levels differ from the cluster's"),
+            Self::TooManyLevels => write!(f, "the cluster has no room for another level: it has {LEVELS_MAX}"),
             Self::Barriers { level } => write!(f, "its barriers differ at level {level}"),
+            Self::Deadline { level } => write!(f, "its deadline differs at level {level}"),
             Self::Timing => f.write_str("its time-outs differ from the cluster's"),
             Self::Disabled => f.write_str("it is not configured or disabled"),
             Self::NotHeardBy { node } => write!(f, "not heard by node {node}"),

@@ -79,18 +79,27 @@ pub struct LevelDecl<'a> {
     pub barriers: Barriers,
     /// Whether every node must have it (kernel levels), or only some do (scenario levels with `only_on`).
     pub everywhere: bool,
+    /// A node whose level has not acknowledged a step for so long is forced out, ms; 0: never. All nodes must declare the
+    /// same.
+    pub deadline_ms: u32,
 }
 
 impl<'a> LevelDecl<'a> {
     /// A level that stands on every node, with one barrier of each kind.
     pub const fn new(order: u16, name: &'a str) -> Self {
-        Self { order: LevelOrder(order), name, barriers: Barriers::ONE, everywhere: true }
+        Self { order: LevelOrder(order), name, barriers: Barriers::ONE, everywhere: true, deadline_ms: 0 }
     }
 
     /// The same with other barriers.
     #[must_use]
     pub const fn barriers(self, joining: u8, leaving: u8, forced_leaving: u8) -> Self {
         Self { barriers: Barriers { joining, leaving, forced_leaving }, ..self }
+    }
+
+    /// The same with a deadline for each step, ms; 0: none.
+    #[must_use]
+    pub const fn deadline_ms(self, deadline_ms: u32) -> Self {
+        Self { deadline_ms, ..self }
     }
 }
 

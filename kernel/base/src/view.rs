@@ -40,6 +40,17 @@ impl View {
         sets: [NodeSet::EMPTY; 4],
     };
 
+    /// With these entries, node 0 first.
+    pub fn new(number: u64, states: [NodeState; NODES_MAX], incarnations: [Incarnation; NODES_MAX]) -> Self {
+        let mut sets = [NodeSet::EMPTY; 4];
+        for (node, state) in states.iter().enumerate() {
+            if let Some(set) = (*state as usize).checked_sub(1).and_then(|at| sets.get_mut(at)) {
+                set.0 |= 1 << node;
+            }
+        }
+        Self { number, states, incarnations, sets }
+    }
+
     /// Nobody in, under a number.
     pub const fn empty(number: u64) -> Self {
         Self { number, ..Self::EMPTY }
@@ -147,6 +158,7 @@ mod tests {
             }
             let members: NodeSet = NodeId::all().filter(|n| view.state(*n).is_member()).collect();
             assert_eq!(view.members(), members);
+            assert_eq!(View::new(view.number, view.states, view.incarnations), view);
         }
     }
 

@@ -25,7 +25,7 @@ use quorate_base::capacity::{NODES_MAX, RECORD_BYTES};
 use quorate_base::{Ballot, BootNonce, ClusterId, Incarnation, NodeId, NodeSet, NodeState, View, ViewName};
 
 use crate::block::{Block, RecordError};
-use crate::sealed::{Kind, Place, Raw, open, put, put_u32, put_u64, reserved, seal, u32_at, u64_at};
+use crate::sealed::{Kind, Place, Raw, all_zeros, open, put, put_u32, put_u64, reserved, seal, u32_at, u64_at};
 
 const INCARNATIONS_AT: usize = 88;
 const STATES_AT: usize = INCARNATIONS_AT + 4 * NODES_MAX;
@@ -191,18 +191,18 @@ impl BallotBlock {
     pub fn decode(bytes: &[u8], cluster: ClusterId, node: NodeId, slot: u8) -> Block<Self> {
         open(bytes, Some(cluster), Self::place(node, slot)).and_then(|raw| {
             let head = head(raw)?;
-            let (mut view, mut before) = (View::EMPTY, View::EMPTY);
-            view.number = head.number;
-            before.number = head.number.saturating_sub(1);
-            for n in NodeId::all() {
-                let incarnation = Incarnation(u32_at(raw, INCARNATIONS_AT + 4 * n.index()));
-                view.set(n, state_at(raw, STATES_AT, n)?, incarnation);
-                before.set(n, state_at(raw, UNDO_STATES_AT, n)?, incarnation);
+            let (bytes, _) = raw[INCARNATIONS_AT..STATES_AT].as_chunks::<4>();
+            let mut incarnations = [Incarnation::NEVER; NODES_MAX];
+            for (incarnation, bytes) in incarnations.iter_mut().zip(bytes) {
+                incarnation.0 = u32::from_le_bytes(*bytes);
             }
+            let (states, before) = (states_at(raw, STATES_AT)?, states_at(raw, UNDO_STATES_AT)?);
+            let view = View::new(head.number, states, incarnations);
             for_each_delta(raw, |n, delta| {
-                let old = before.incarnation(n).0.wrapping_sub(delta);
-                before.set(n, before.state(n), Incarnation(old));
+                let incarnation = &mut incarnations[n.index()].0;
+                *incarnation = incarnation.wrapping_sub(delta);
             })?;
+            let before = View::new(head.number.saturating_sub(1), before, incarnations);
             Ok(Self {
                 incarnation: head.incarnation,
                 nonce: head.nonce,
@@ -220,10 +220,8 @@ impl BallotBlock {
     pub fn decode_head(bytes: &[u8], cluster: ClusterId, node: NodeId, slot: u8) -> Block<BallotHead> {
         open(bytes, Some(cluster), Self::place(node, slot)).and_then(|raw| {
             let head = head(raw)?;
-            for n in NodeId::all() {
-                state_at(raw, STATES_AT, n)?;
-                state_at(raw, UNDO_STATES_AT, n)?;
-            }
+            states_at(raw, STATES_AT)?;
+            states_at(raw, UNDO_STATES_AT)?;
             for_each_delta(raw, |_, _| {})?;
             Ok(head)
         })
@@ -267,11 +265,12 @@ fn varint(mut value: u32) -> ([u8; 5], usize) {
 /// Walks the undo record's incarnation changes; every encoding but the one that is written is refused.
 fn for_each_delta(raw: &Raw, mut each: impl FnMut(NodeId, u32)) -> Result<(), RecordError> {
     const BAD: RecordError = RecordError::Field("undo");
-    let mut bytes = raw[UNDO_DELTAS_AT..].iter();
+    let mut at = UNDO_DELTAS_AT;
     for n in NodeSet(u64_at(raw, UNDO_CHANGED_AT)) {
         let (mut value, mut shift) = (0u64, 0u32);
         loop {
-            let byte = *bytes.next().ok_or(BAD)?;
+            let byte = *raw.get(at).ok_or(BAD)?;
+            at += 1;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 // A last byte of zero is a longer form of the same number, or the number zero: no change.
@@ -287,7 +286,7 @@ fn for_each_delta(raw: &Raw, mut each: impl FnMut(NodeId, u32)) -> Result<(), Re
         }
         each(n, u32::try_from(value).map_err(|_| BAD)?);
     }
-    if bytes.all(|b| *b == 0) { Ok(()) } else { Err(BAD) }
+    if all_zeros(raw, at, RECORD_BYTES) { Ok(()) } else { Err(BAD) }
 }
 
 fn put_states(raw: &mut Raw, at: usize, view: &View) {
@@ -296,7 +295,15 @@ fn put_states(raw: &mut Raw, at: usize, view: &View) {
     }
 }
 
-fn state_at(raw: &Raw, at: usize, node: NodeId) -> Result<NodeState, RecordError> {
-    let nibble = raw[at + node.index() / 2] >> (4 * (node.index() % 2)) & 0xf;
-    NodeState::from_u8(nibble).ok_or(RecordError::Field("state"))
+fn states_at(raw: &Raw, at: usize) -> Result<[NodeState; NODES_MAX], RecordError> {
+    let mut states = [NodeState::Inactive; NODES_MAX];
+    let (pairs, _) = states.as_chunks_mut::<2>();
+    for ([even, odd], byte) in pairs.iter_mut().zip(&raw[at..at + NODES_MAX / 2]) {
+        // Most nodes of most clusters are not there.
+        if *byte != 0 {
+            let state = |nibble| NodeState::from_u8(nibble).ok_or(RecordError::Field("state"));
+            (*even, *odd) = (state(byte & 0xf)?, state(byte >> 4)?);
+        }
+    }
+    Ok(states)
 }

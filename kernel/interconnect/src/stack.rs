@@ -36,11 +36,11 @@ pub const PORT: u16 = 7077;
 pub const BURST: usize = NODES_MAX;
 
 /// Datagrams that the socket holds in each direction. A master sends one to each peer at once.
-const SLOTS: usize = 2 * NODES_MAX;
+pub const SLOTS: usize = 2 * NODES_MAX;
 /// Bytes that the socket holds of what came.
-const RECEIVE_BYTES: usize = 32 * 1024;
+pub const RECEIVE_BYTES: usize = 32 * 1024;
 /// Bytes that the socket holds of what goes out: 63 membership messages of half a kibibyte and a heartbeat.
-const SEND_BYTES: usize = 40 * 1024;
+pub const SEND_BYTES: usize = 40 * 1024;
 /// When the device took nothing, it is asked again after so many µs, if its interrupt does not come before.
 const RETRY_US: u64 = 1000;
 
@@ -70,6 +70,28 @@ impl StackStorage<'_> {
 impl Default for StackStorage<'_> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What a [`Stack`] lives in: one socket and its queues, of [`SLOTS`] datagrams, [`RECEIVE_BYTES`] and [`SEND_BYTES`].
+/// Borrowed from a [`StackStorage`], or owned where there is an allocator.
+#[derive(Debug)]
+pub struct StackMemory<'a> {
+    /// Room for the one socket.
+    pub sockets: SocketSet<'a>,
+    /// What came.
+    pub receive: udp::PacketBuffer<'a>,
+    /// What goes out.
+    pub send: udp::PacketBuffer<'a>,
+}
+
+impl<'a> From<&'a mut StackStorage<'a>> for StackMemory<'a> {
+    fn from(storage: &'a mut StackStorage<'a>) -> Self {
+        Self {
+            sockets: SocketSet::new(&mut storage.sockets[..]),
+            receive: udp::PacketBuffer::new(&mut storage.receive_slots[..], &mut storage.receive_bytes[..]),
+            send: udp::PacketBuffer::new(&mut storage.send_slots[..], &mut storage.send_bytes[..]),
+        }
     }
 }
 
@@ -119,6 +141,8 @@ pub struct StackCounters {
     pub frames_received: u64,
     /// Frames that were neither UDP to our port nor IGMP: dropped before the stack.
     pub frames_refused: u64,
+    /// Frames that passed for one of those and gave no bytes: IGMP, another group's, or damaged.
+    pub frames_dropped: u64,
     /// Frames given to the device.
     pub frames_sent: u64,
     /// Datagrams handed to the caller.
@@ -170,7 +194,7 @@ impl<'a> Stack<'a> {
     /// # Errors
     /// If the device cannot serve.
     pub fn new(
-        storage: &'a mut StackStorage<'a>,
+        memory: impl Into<StackMemory<'a>>,
         node: NodeId,
         mac: [u8; 6],
         device: &mut impl Device,
@@ -194,14 +218,11 @@ impl<'a> Stack<'a> {
         if full || interface.join_multicast_group(group(node)).is_err() {
             return Err(StackError::Tables);
         }
-        let mut socket = udp::Socket::new(
-            udp::PacketBuffer::new(&mut storage.receive_slots[..], &mut storage.receive_bytes[..]),
-            udp::PacketBuffer::new(&mut storage.send_slots[..], &mut storage.send_bytes[..]),
-        );
+        let StackMemory { mut sockets, receive, send } = memory.into();
+        let mut socket = udp::Socket::new(receive, send);
         // No router is to carry the cluster's datagrams on.
         socket.set_hop_limit(Some(1));
         socket.bind(PORT).map_err(|_| StackError::Tables)?;
-        let mut sockets = SocketSet::new(&mut storage.sockets[..]);
         let socket = sockets.add(socket);
         Ok(Self { interface, sockets, socket, held: 0, more: false, counters: StackCounters::default() })
     }
@@ -222,15 +243,22 @@ impl<'a> Stack<'a> {
             if 2 * self.held + 2 > SLOTS || free < 2 * DATAGRAM_MAX {
                 break;
             }
-            match self.interface.poll_ingress_single(now, &mut gate, &mut self.sockets) {
-                PollIngressSingleResult::None => {
-                    self.more = false;
-                    break;
-                }
-                _ if self.sockets.get::<udp::Socket<'_>>(self.socket).can_recv() => self.held += 1,
-                _ => {}
+            let before = (socket.recv_queue(), gate.counters.frames_refused);
+            if self.interface.poll_ingress_single(now, &mut gate, &mut self.sockets) == PollIngressSingleResult::None {
+                self.more = false;
+                break;
+            }
+            let socket = self.sockets.get::<udp::Socket<'_>>(self.socket);
+            self.held += usize::from(socket.can_recv());
+            if (socket.recv_queue(), gate.counters.frames_refused) == before {
+                gate.counters.frames_dropped += 1;
             }
         }
+        self.give(now, device);
+    }
+
+    fn give(&mut self, now: WireInstant, device: &mut impl Device) {
+        let mut gate = Gate { device, counters: &mut self.counters };
         // Each turn sends at most one datagram and one IGMP report.
         for _ in 0..=SLOTS {
             if self.interface.poll_egress(now, &mut gate, &mut self.sockets) == smoltcp::iface::PollResult::None {
@@ -244,13 +272,41 @@ impl<'a> Stack<'a> {
     /// # Errors
     /// There is no room; it is counted.
     pub fn send(&mut self, to: Destination, bytes: &[u8]) -> Result<(), StackFull> {
+        let queued = self.queue(to, bytes);
+        self.count(queued)
+    }
+
+    /// The same; if there is no room, the device is given what is queued first. A master that tells 63 nodes of the joins
+    /// of 63 others sends more in one turn than the queue holds.
+    ///
+    /// # Errors
+    /// There is no room, because the device takes no more; it is counted.
+    pub fn send_through(
+        &mut self,
+        now: Instant,
+        to: Destination,
+        bytes: &[u8],
+        device: &mut impl Device,
+    ) -> Result<(), StackFull> {
+        let mut queued = self.queue(to, bytes);
+        if !queued {
+            self.give(wire(now), device);
+            queued = self.queue(to, bytes);
+        }
+        self.count(queued)
+    }
+
+    fn queue(&mut self, to: Destination, bytes: &[u8]) -> bool {
         let to = match to {
             Destination::All => BROADCAST,
             Destination::Node(node) => group(node),
         };
         let endpoint = IpEndpoint::new(IpAddress::Ipv4(to), PORT);
         let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.socket);
-        let queued = bytes.len() <= DATAGRAM_MAX && socket.send_slice(bytes, endpoint).is_ok();
+        bytes.len() <= DATAGRAM_MAX && socket.send_slice(bytes, endpoint).is_ok()
+    }
+
+    fn count(&mut self, queued: bool) -> Result<(), StackFull> {
         let counter = if queued { &mut self.counters.datagrams_sent } else { &mut self.counters.datagrams_unsent };
         *counter += 1;
         if queued { Ok(()) } else { Err(StackFull) }

@@ -6,13 +6,14 @@
 //!
 //! A write whose fate is unknown is not relied on: the own block is read back, and the same content is written again.
 
-use quorate_base::{Ballot, DiskError, DiskOp, Event, HaltReason, Instant, LockPhase, Trace, View, ViewName};
+use quorate_base::{Ballot, DiskError, DiskOp, Event, HaltReason, Instant, LockPhase, NodeId, Trace, View, ViewName};
 use quorate_database::ballot_block::fits;
 use quorate_database::{Flag, Predecessor, layout};
 
 use crate::api::{LockEvent, ProposeError};
 use crate::cycle::{Purpose, Step};
 use crate::lock::{Farewell, MasterLock};
+use crate::rules::Rule;
 
 /// How far this node has come. `written`: the write of this phase is durable, and the next complete scan is its look.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,7 +49,8 @@ impl MasterLock {
                 Phase::Promise { written, .. } | Phase::Accept { written, .. } => !written,
                 Phase::Master { written, .. } => !written && self.proposal.is_some(),
             };
-        due && self.own_known && now < self.lease.writes_until
+        let sure = !self.is_identity_unsure();
+        due && sure && self.own_known && now < self.lease.writes_until
     }
 
     pub(crate) fn begin_ballot_write(&mut self, now: Instant, trace: &mut Trace<'_>) {
@@ -57,26 +59,35 @@ impl MasterLock {
         match self.phase {
             _ if repair => {}
             Phase::Promise { .. } => {
-                let Some(ballot) = self.highest.max(block.promised).next_for(self.me) else {
+                let Some(ballot) = self.highest_read(block.promised).next_for(self.me) else {
                     return self.end(HaltReason::Impossible { what: "all ballots are used up" });
                 };
                 self.highest = ballot;
                 self.phase = Phase::Promise { ballot, written: false };
                 block.promised = ballot;
+                if !self.rules.keep(Rule::PromiseKeepsAccepted) {
+                    (block.accepted, block.view, block.predecessor) = Default::default();
+                }
             }
             Phase::Accept { ballot, .. } => {
                 let best = &self.look.best;
                 block.promised = ballot;
                 block.accepted = ballot;
-                block.view.clone_from(&best.view);
-                block.predecessor.clone_from(&best.predecessor);
+                if self.rules.keep(Rule::TakeHighestAccepted) {
+                    block.view.clone_from(&best.view);
+                    block.predecessor.clone_from(&best.predecessor);
+                }
             }
             Phase::Master { ballot, .. } => {
                 let Some(view) = &self.proposal else { return };
+                block.predecessor = if self.rules.keep(Rule::OneChangeAtATime) {
+                    Predecessor { ballot: self.committed.ballot, view: self.view.clone() }
+                } else {
+                    Predecessor { ballot: block.accepted, view: block.view.clone() }
+                };
                 block.promised = ballot;
                 block.accepted = ballot;
                 block.view.clone_from(view);
-                block.predecessor = Predecessor { ballot: self.committed.ballot, view: self.view.clone() };
             }
             Phase::Idle | Phase::Raised { .. } => return,
         }
@@ -85,7 +96,8 @@ impl MasterLock {
         block.sequence = block.sequence.saturating_add(1);
         block.lamport = trace.send();
         // The bad slot is the one that is repaired: the good one is all that there is.
-        let slot = if repair { self.own_slot } else { 1 - (self.own_slot & 1) };
+        let same = repair || !self.rules.keep(Rule::AlternatingSlots);
+        let slot = if same { self.own_slot } else { 1 - (self.own_slot & 1) };
         let Ok(record) = block.encode(self.cluster, self.me, slot) else {
             return self.end(HaltReason::Impossible { what: "a ballot block does not fit its record" });
         };
@@ -113,12 +125,54 @@ impl MasterLock {
             self.own_stale = false;
             return;
         }
+        let overtaken = self.is_overtaken();
         match &mut self.phase {
-            Phase::Promise { written, .. } | Phase::Accept { written, .. } | Phase::Master { written, .. } => {
-                *written = true;
-            }
+            Phase::Promise { written, .. } | Phase::Accept { written, .. } => *written = true,
+            Phase::Master { written, .. } => *written = !overtaken,
             Phase::Idle | Phase::Raised { .. } => {}
         }
+        if !self.rules.keep(Rule::LookAfterAccept) {
+            match self.phase {
+                Phase::Accept { ballot, .. } => self.acquired(ballot, trace),
+                Phase::Master { ballot, .. } => self.commit(ballot),
+                Phase::Idle | Phase::Raised { .. } | Phase::Promise { .. } => {}
+            }
+        }
+    }
+
+    // Only without the rule *one change at a time*: another view waits already to be written over the one that was.
+    fn is_overtaken(&self) -> bool {
+        !self.rules.keep(Rule::OneChangeAtATime)
+            && self.proposal.as_ref().is_some_and(|proposal| proposal.number > self.own.view.number)
+    }
+
+    /// The highest ballot of all that was read; the next own one is above it.
+    fn highest_read(&self, own: Ballot) -> Ballot {
+        if !self.rules.keep(Rule::BallotAboveAll) {
+            return own;
+        }
+        if !self.rules.keep(Rule::BallotAboveOwn) {
+            let others = NodeId::first(self.nodes).filter(|n| *n != self.me);
+            return others.map(|n| self.peers[n.index()].promised).max().unwrap_or(Ballot::NONE);
+        }
+        self.highest.max(own)
+    }
+
+    /// Hold is durable. What is promised waits for the look after it.
+    pub(crate) fn hold_written(&mut self) {
+        let Phase::Raised { written } = &mut self.phase else { return };
+        *written = true;
+        if !self.rules.keep(Rule::LookAfterHold) || !self.rules.keep(Rule::HoldThenPromise) {
+            self.phase = Phase::Promise { ballot: Ballot::NONE, written: false };
+        }
+    }
+
+    /// Whether a higher promise deposes this node now.
+    fn is_deposed(&self, ballot: Ballot) -> bool {
+        let holding = matches!(self.phase, Phase::Master { written: false, .. });
+        self.highest > ballot
+            && self.rules.keep(Rule::HigherPromiseStops)
+            && (!holding || self.rules.keep(Rule::HoldingLooks))
     }
 
     /// After a complete scan: whatever was written before it has now been looked after.
@@ -137,14 +191,19 @@ impl MasterLock {
             }
             Phase::Promise { written: false, .. } => {}
             Phase::Promise { ballot, .. } | Phase::Accept { ballot, .. } | Phase::Master { ballot, .. }
-                if self.highest > ballot =>
+                if self.is_deposed(ballot) =>
             {
                 self.lost(trace);
             }
+            Phase::Promise { .. } if !self.rules.keep(Rule::HoldThenPromise) && self.other_holds() => self.step_back(),
             _ if self.scan.marks.exceed(name) => {
                 self.end(HaltReason::DatabaseDamaged {
                     what: "the ballot blocks hold less than a heartbeat names as committed",
                 });
+            }
+            Phase::Promise { ballot, .. } if !self.rules.keep(Rule::AcceptUnderOwnBallot) => {
+                self.own.view.clone_from(&self.look.best.view);
+                self.acquired(ballot, trace);
             }
             Phase::Promise { ballot, .. } => self.phase = Phase::Accept { ballot, written: false },
             Phase::Accept { ballot, written: true } => self.acquired(ballot, trace),
@@ -196,7 +255,7 @@ impl MasterLock {
     pub(crate) fn notice_higher_ballot(&mut self, trace: &mut Trace<'_>) {
         match self.phase {
             Phase::Promise { ballot, written: true } | Phase::Accept { ballot, .. } | Phase::Master { ballot, .. }
-                if self.highest > ballot =>
+                if self.is_deposed(ballot) =>
             {
                 self.lost(trace);
                 self.kick = true;
@@ -235,10 +294,12 @@ impl MasterLock {
         if self.master().is_none() || self.releasing || self.farewell != Farewell::No {
             return Err(ProposeError::NotMaster);
         }
-        if self.proposal.is_some() {
+        let begun = self.proposal.as_ref().is_some_and(|under_way| under_way.number == self.own.view.number);
+        let over = begun && !self.rules.keep(Rule::OneChangeAtATime);
+        if self.proposal.is_some() && !over {
             return Err(ProposeError::Busy);
         }
-        let next = self.committed.number + 1;
+        let next = 1 + self.proposal.as_ref().map_or(self.committed.number, |under_way| under_way.number);
         if view.number != next {
             return Err(ProposeError::NotNext(next));
         }

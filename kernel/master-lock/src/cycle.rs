@@ -15,6 +15,7 @@ use crate::api::LockEvent;
 use crate::ballot::Phase;
 use crate::lock::{Farewell, MasterLock};
 use crate::peer::Verdict;
+use crate::rules::Rule;
 use crate::trust::Marks;
 
 /// The request that is under way.
@@ -26,6 +27,8 @@ pub(crate) enum Step {
     Scan,
     /// The heartbeat write of a beat.
     Heartbeat,
+    /// The read of the identity slots after the first heartbeat.
+    Identity,
     /// A ballot write.
     Ballot {
         /// The same content again, because the newest slot went bad on the disk.
@@ -76,19 +79,21 @@ pub(crate) struct Look {
 pub(crate) struct Scan {
     pub purpose: Purpose,
     /// The next record to read, and how many are being read.
-    next: u64,
-    count: u16,
+    pub next: u64,
+    pub count: u16,
     /// Records below this are read one by one.
-    single_below: u64,
+    pub single_below: u64,
     /// The slot 0 of the node whose slot 1 comes next.
-    first_slot: Block<BallotBlock>,
-    look: Look,
+    pub first_slot: Block<BallotBlock>,
+    /// A slot of that node is damaged, and was not when it was read before.
+    pub fresh_damage: bool,
+    pub look: Look,
     /// No node's ballot block was unknown.
-    complete: bool,
+    pub complete: bool,
     /// This node's own ballot block is to be taken from the disk.
-    adopt: bool,
+    pub adopt: bool,
     /// Own heartbeat block as it must be: this node may write it.
-    own_heartbeat: bool,
+    pub own_heartbeat: bool,
     /// What heartbeats named committed before this scan began.
     pub marks: Marks,
 }
@@ -131,6 +136,7 @@ impl MasterLock {
             Step::Idle => {}
             Step::Scan => self.scan_completed(now, result, trace),
             Step::Heartbeat => self.heartbeat_completed(now, result.map(|_| ()), trace),
+            Step::Identity => self.identity_completed(now, result),
             Step::Ballot { repair } => self.ballot_completed(now, repair, result.map(|_| ()), trace),
         }
     }
@@ -195,6 +201,7 @@ impl MasterLock {
         if core::mem::replace(was, bad) == bad {
             return;
         }
+        self.scan.fresh_damage |= which > 0 && matches!(block, Block::Damaged(_));
         let region = Region::of(at);
         let text = match block {
             Block::Damaged(RecordError::Version(v)) => {
@@ -208,7 +215,10 @@ impl MasterLock {
     }
 
     fn take_heartbeat(&mut self, now: Instant, node: NodeId, block: &Block<Heartbeat>, trace: &mut Trace<'_>) {
-        let timing = self.timing;
+        let mut timing = self.timing;
+        if !self.rules.keep(Rule::PassOverSilent) {
+            timing.disk_suspect = 0;
+        }
         let peer = &mut self.peers[node.index()];
         let (changed, verdict) = peer.judge(block, &timing, now);
         if let Some(h) = block.good() {
@@ -233,6 +243,7 @@ impl MasterLock {
         self.scan.own_heartbeat = match block {
             Block::Good(h) if h.nonce == self.nonce => true,
             Block::Good(h) if first && self.birth.nonce == Some(h.nonce) => true,
+            Block::Good(_) if !self.rules.keep(Rule::ForeignNonceHalts) => true,
             Block::Good(h) => return self.end(HaltReason::ForeignNonce { found: h.nonce }),
             Block::Blank if first => true,
             Block::Blank => {
@@ -244,7 +255,9 @@ impl MasterLock {
     }
 
     // The valid slot with the higher sequence counts; a torn or unreadable one was never committed (DESIGN 3). But a read
-    // may fail in passing: what the disk cannot read counts so only after `dead`. What this node wrote itself it knows.
+    // may fail in passing: what the disk cannot read counts so only after `dead`. And the other slot is the truth only if
+    // it was read after the damage was done: one read may show a slot from before a write and the other, torn, from
+    // after two more. So a damage counts from the next read on. What this node wrote itself it knows.
     fn take_ballot(
         &mut self,
         now: Instant,
@@ -254,9 +267,11 @@ impl MasterLock {
         trace: &mut Trace<'_>,
     ) {
         let unreadable = matches!(first, Block::Unreadable(_)) || matches!(second, Block::Unreadable(_));
-        let settled = self.peers[node.index()].judge_slots(unreadable, &self.timing, now);
+        let fresh = core::mem::take(&mut self.scan.fresh_damage) && self.rules.keep(Rule::TornReadAgain);
+        let settled = self.peers[node.index()].judge_slots(unreadable, &self.timing, now) && !fresh;
         let mine = node == self.me && self.own_known;
-        let known = mine || settled && !(first.is_unknown() && second.is_unknown());
+        let unknown = first.is_unknown() && second.is_unknown();
+        let known = mine || settled && !unknown || !self.rules.keep(Rule::UnknownIsNotEmpty);
         let (slot, mut chosen) = match (first, second) {
             (Block::Good(a), Block::Good(b)) if b.sequence > a.sequence => (1, Some(b)),
             (Block::Good(a), _) => (0, Some(a)),
@@ -300,7 +315,7 @@ impl MasterLock {
             }
         } else if self.own_known {
             match chosen {
-                Some(block) if block.sequence > self.own.sequence => {
+                Some(block) if block.sequence > self.own.sequence && self.rules.keep(Rule::ForeignNonceHalts) => {
                     self.end(if block.nonce == self.nonce {
                         HaltReason::Impossible { what: "this node's ballot block is newer than what it wrote" }
                     } else {
@@ -334,6 +349,10 @@ impl MasterLock {
             }
             if !self.ended {
                 self.on_look(now, trace);
+            }
+            // What the look itself committed may exclude this node: a takeover takes what is accepted, whatever it says.
+            if !self.ended && self.unjudged {
+                self.judge_exclusion(now);
             }
         } else {
             self.not_before = self.retry_at(now);
@@ -415,14 +434,18 @@ impl MasterLock {
         }
         self.trace_write(layout::heartbeat(self.me), trace);
         self.heartbeat_doubt = false;
-        self.heartbeat_issued = Some(self.issued);
-        if let Phase::Raised { written } = &mut self.phase {
-            *written = true;
+        self.heartbeat_issued = Some(if self.rules.keep(Rule::LeaseFromSubmission) { self.issued } else { now });
+        if !self.rules.keep(Rule::SecondRead) {
+            self.renew(now, trace);
         }
+        self.hold_written();
         self.flag_written(trace);
         if self.farewell == Farewell::Asked && self.flag == Flag::None {
             self.event(LockEvent::Farewell);
             self.ended = true;
+            return;
+        }
+        if self.begin_identity(now) {
             return;
         }
         self.begin_scan(now, Purpose::BeatSecond);

@@ -17,6 +17,7 @@ use quorate_database::Flag;
 use crate::api::LockEvent;
 use crate::ballot::Phase;
 use crate::lock::{Farewell, MasterLock};
+use crate::rules::Rule;
 
 /// How far `node` stands behind the turn, `0..nodes`; less precedes.
 pub(crate) fn place(node: NodeId, last_master: Option<NodeId>, nodes: u8) -> u16 {
@@ -54,10 +55,20 @@ impl MasterLock {
 
     /// By the last scan no live node holds, and no live Want precedes.
     pub(crate) fn may_raise(&self) -> bool {
-        let turn = self.look.promised.node();
+        let turn = self.look.promised.node().filter(|_| self.rules.keep(Rule::CyclicPrecedence));
         let mine = place(self.me, turn, self.nodes);
         !self.other_holds()
             && !NodeId::first(self.nodes).any(|n| self.live_flag(n) == Flag::Want && place(n, turn, self.nodes) < mine)
+    }
+
+    /// Nobody that waits precedes this node, and whoever holds is not the master: several raised their flags at once, and
+    /// will lower them within a few operations. All others wait for this node then, so it must not wait for its next beat.
+    fn is_next_of_a_tie(&self) -> bool {
+        let turn = self.look.promised.node();
+        let mine = place(self.me, turn, self.nodes);
+        let precedes = |n: NodeId| self.live_flag(n) == Flag::Want && place(n, turn, self.nodes) < mine;
+        let master_holds = turn.is_some_and(|n| self.live_flag(n) == Flag::Hold);
+        !master_holds && !NodeId::first(self.nodes).any(precedes)
     }
 
     /// Which flag the heartbeat that is about to be written carries.
@@ -83,8 +94,13 @@ impl MasterLock {
                 if self.may_raise() {
                     self.phase = Phase::Raised { written: false };
                     Flag::Hold
-                } else {
+                } else if self.rules.keep(Rule::WantKept) {
+                    if was == Flag::None && self.is_next_of_a_tie() {
+                        self.hurry = 4;
+                    }
                     Flag::Want
+                } else {
+                    Flag::None
                 }
             }
             Phase::Idle => was.min(Flag::Want),

@@ -16,6 +16,7 @@ use quorate_base::{DiskError, Event, HaltReason, Instant, Trace, View};
 
 use crate::api::LockEvent;
 use crate::lock::MasterLock;
+use crate::rules::Rule;
 
 /// The lease of this node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,7 +64,7 @@ impl MasterLock {
         }
         let Some(issued) = self.heartbeat_issued else { return };
         let end = issued.plus_ms(self.timing.lease);
-        let view = &self.look.best.view;
+        let view = if self.rules.keep(Rule::RenewByHighestAccepted) { &self.look.best.view } else { &self.view };
         if view.has_member(self.me, self.incarnation) {
             (self.lease.had, self.lease.owed) = (true, None);
             self.lease.writes_until = self.lease.writes_until.max(end);

@@ -8,7 +8,8 @@
 //!
 //! ```text
 //!  beat, every disk_heartbeat        scan ─► heartbeat written ─► scan ─► (lease renewed, peers judged)
-//!                                     │                            │
+//!                                     │                    │       │
+//!                                     │                    └ a life's first: identity slots read (`identity.rs`)
 //!                                     └ foreign nonce, committed exclusion: halt, nothing is written
 //!
 //!  lock        Idle ── Hold written ─► Raised ── look: no other Hold ─► Promise ── look: none higher ─► Accept
@@ -18,6 +19,7 @@
 //! ```
 //! Invariants
 //! - One request at a time, so every scan is a look after every write before it, and no block has two writes under way.
+//! - A ballot write follows the read of the identity slots that follows this life's first durable heartbeat.
 //! - A ballot write follows only a complete scan: each configured node's ballot block was known in it.
 //! - A ballot write carries the end of the lease as its limit; a heartbeat write carries none, but follows a scan that
 //!   showed this node's own nonce and no committed exclusion.
@@ -25,13 +27,18 @@
 //!   if it does).
 //! - After [`Output::Halt`] and after [`LockEvent::Farewell`] nothing is written.
 //!
-//! Additions to DESIGN 3 and 4, each found by a failing seed
+//! Additions to DESIGN 3 and 4, each found by a failing seed or the model checker
 //! - A ballot slot that the *disk cannot read* counts as torn only after `dead` of completed reads: a read that fails in
 //!   passing would hide what is committed. Its writer repairs it meanwhile.
+//! - A *damaged* slot counts as torn from the second read on that shows it: one read of two slots can show one from before
+//!   a write and the other, torn, from after two more; so it would miss a promise that was durable before it began.
 //! - What was once read as promised or accepted stays known, also when its slot goes bad.
 //! - A proposal whose write was of unknown fate, and which the readers' rules find committed, is not written again: it
 //!   would become its own predecessor.
 //! - A frozen node that the highest accepted view excludes, uncommitted, for `dead`, halts: nobody else could go on.
+//!
+//! The feature `rule-switches` is for the model checker only: a machine made under it can be told to leave out one of the
+//! rules ([`Rule`]). Without the feature every question for a rule is the constant `true`.
 //!
 //! [`HaltReason::Impossible`]: quorate_base::HaltReason::Impossible
 #![no_std]
@@ -40,12 +47,20 @@
 mod api;
 mod ballot;
 mod cycle;
+#[cfg(feature = "rule-switches")]
+mod fingerprint;
 mod flag;
+mod identity;
 mod lease;
 mod lock;
 mod peer;
+mod rules;
 mod trust;
 
 pub use api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, OwnRecords, ProposeError, Status};
+pub use identity::OwnIdentity;
 pub use lock::{MasterLock, TAGS};
 pub use peer::Peer;
+pub use rules::Rule;
+#[cfg(feature = "rule-switches")]
+pub use {fingerprint::Detail, rules::Rules};

@@ -11,8 +11,10 @@ use quorate_database::{BallotBlock, Flag};
 use crate::api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, ProposeError, Status};
 use crate::ballot::Phase;
 use crate::cycle::{Look, Purpose, Scan, Step};
+use crate::identity::Unsure;
 use crate::lease::Lease;
 use crate::peer::Peer;
+use crate::rules::{Rule, Rules};
 use crate::trust::Marks;
 
 /// How many tags from `first_tag` on the machine uses. One request is under way at a time; the rest makes a late
@@ -42,6 +44,7 @@ pub struct MasterLock {
     pub(crate) nodes: u8,
     pub(crate) timing: Timing,
     pub(crate) geometry: DiskGeometry,
+    pub(crate) rules: Rules,
     first_tag: u32,
     // The one request that is under way, and when the next one is due.
     pub(crate) step: Step,
@@ -50,7 +53,7 @@ pub struct MasterLock {
     pub(crate) next_beat: Instant,
     pub(crate) kick: bool,
     pub(crate) not_before: Instant,
-    wake: Instant,
+    pub(crate) wake: Instant,
     pub(crate) hurry: u8,
     // What the disk showed.
     pub(crate) peers: [Peer; NODES_MAX],
@@ -61,6 +64,8 @@ pub struct MasterLock {
     pub(crate) highest: Ballot,
     // This node's own blocks.
     pub(crate) birth: Birth,
+    /// The identity, until it was read once more after the first heartbeat.
+    pub(crate) unsure: Option<Unsure>,
     pub(crate) counter: u64,
     pub(crate) flag: Flag,
     pub(crate) heartbeat_issued: Option<Instant>,
@@ -118,6 +123,7 @@ impl MasterLock {
             nodes: nodes.min(NODES_MAX as u8),
             timing,
             geometry,
+            rules: Rules::ALL,
             first_tag,
             step: Step::Idle,
             tag: 0,
@@ -138,6 +144,7 @@ impl MasterLock {
                 incarnation: old.map(|h| h.incarnation),
                 unknown: own.heartbeat.is_unknown(),
             },
+            unsure: None,
             counter: 0,
             flag: Flag::None,
             heartbeat_issued: None,
@@ -266,6 +273,10 @@ impl MasterLock {
     /// See [`ProposeError`]; nothing was begun.
     pub fn propose(&mut self, view: View) -> Result<(), ProposeError> {
         self.may_propose(&view)?;
+        if let (Phase::Master { written, .. }, Some(_)) = (&mut self.phase, &self.proposal) {
+            // Only without the rule *one change at a time*: the next is written over what was not looked after.
+            *written = false;
+        }
         self.proposal = Some(view);
         self.wake = Instant::ZERO;
         Ok(())
@@ -370,9 +381,14 @@ impl MasterLock {
         self.flag
     }
 
+    /// Whether a rule is kept: always, but where the model checker leaves it out.
+    pub fn keeps(&self, rule: Rule) -> bool {
+        self.rules.keep(rule)
+    }
+
     /// Whether the wait for the old life's writes (no clean mark) is over, so that this node may contend.
     pub fn ballot_open(&self, now: Instant) -> bool {
-        self.quarantine.is_none_or(|until| now >= until)
+        !self.rules.keep(Rule::UncleanBirthWaits) || self.quarantine.is_none_or(|until| now >= until)
     }
 
     // What is done next, when no request is under way: a beat that is due, else what the ballot waits for.

@@ -22,20 +22,20 @@ pub struct Peer {
     /// What its ballot block has accepted.
     pub accepted: ViewName,
     /// Evidence counts from here; [`Instant::FAR`]: from the next read on.
-    since: Instant,
+    pub(crate) since: Instant,
     /// Its heartbeat block could not be read since; [`Instant::FAR`]: it was.
-    unreadable_since: Instant,
+    pub(crate) unreadable_since: Instant,
     /// Judged silent at the last read.
-    silent: bool,
+    pub(crate) silent: bool,
     /// A suspicion was traced and not taken back.
     suspected: bool,
     /// One of its ballot slots could not be read since; [`Instant::FAR`]: both were read.
-    slots_since: Instant,
+    pub(crate) slots_since: Instant,
     /// Highest sequence of its ballot slots.
     pub(crate) sequence: u64,
     /// Its ballot block was known at the last read.
     pub(crate) ballot_known: bool,
-    /// Which of its three records were no valid ones at the last read (a note is traced once per change).
+    /// Which of its three records were no valid ones at the last read (a change is traced, and a fresh damage of a slot is looked at twice).
     pub(crate) bad: [bool; 3],
 }
 

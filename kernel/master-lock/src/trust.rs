@@ -14,6 +14,7 @@ use quorate_base::{Ballot, HaltReason, Instant, NodeId, NodeState, View, ViewNam
 use crate::api::LockEvent;
 use crate::ballot::Phase;
 use crate::lock::{Farewell, MasterLock};
+use crate::rules::Rule;
 
 /// The highest of what heartbeats, messages and this node itself named as committed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -43,11 +44,11 @@ impl MasterLock {
             return;
         }
         let before = self.committed;
-        if name.number > 0 && self.is_newer(best.predecessor.name()) {
+        if name.number > 0 && self.is_newer(best.predecessor.name()) && self.rules.keep(Rule::Predecessor) {
             let predecessor = best.predecessor.clone();
             self.learn(predecessor.name(), &predecessor.view);
         }
-        let later_read = previous == name && self.look.promised <= name.ballot;
+        let later_read = previous == name && self.look.promised <= name.ballot || !self.rules.keep(Rule::LaterRead);
         if self.is_newer(name) && (later_read || self.is_marked(name)) {
             let view = self.look.best.view.clone();
             self.learn(name, &view);
@@ -59,7 +60,10 @@ impl MasterLock {
     }
 
     fn is_marked(&self, name: ViewName) -> bool {
-        NodeId::first(self.nodes).any(|n| self.peers[n.index()].heartbeat.as_ref().is_some_and(|h| h.committed == name))
+        let by_name = self.rules.keep(Rule::TrustByName);
+        let names =
+            |mark: ViewName| mark == name || !by_name && mark.number == name.number && mark.ballot != Ballot::NONE;
+        NodeId::first(self.nodes).any(|n| self.peers[n.index()].heartbeat.as_ref().is_some_and(|h| names(h.committed)))
     }
 
     fn is_newer(&self, name: ViewName) -> bool {
@@ -101,7 +105,7 @@ impl MasterLock {
             if self.farewell == Farewell::No {
                 self.farewell();
             }
-        } else {
+        } else if self.rules.keep(Rule::ExclusionHalts) {
             self.end(HaltReason::PutOut { view: self.committed, incarnation: self.incarnation });
         }
     }

@@ -6,7 +6,7 @@
 
 use quorate_base::event::{Event, Trace};
 use quorate_base::{FenceMethod, Incarnation, Instant, NodeId, Timing};
-use quorate_master_lock::MasterLock;
+use quorate_master_lock::{MasterLock, Rule};
 
 /// The fence of one victim.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -32,6 +32,7 @@ impl LeaseFence {
         let due = match &peer.heartbeat {
             Some(h) if h.incarnation == incarnation && h.clean => now,
             Some(h) if h.incarnation == incarnation => peer.changed_at.plus_ms(timing.dead),
+            Some(_) if !lock.keeps(Rule::NewLifeProvesNothing) => now,
             _ => now.plus_ms(timing.dead),
         };
         Self { incarnation, due, done: false }

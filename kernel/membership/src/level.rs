@@ -19,10 +19,15 @@ pub struct LevelEntry {
     pub barriers: Barriers,
     /// Whether every node must have it.
     pub everywhere: bool,
+    /// Its deadline for a step, ms, on all nodes the same; 0: none.
+    pub deadline_ms: u32,
     /// The nodes that registered it.
     pub nodes: NodeSet,
     /// Nodes that a survivor of the last master has there, whether or not they still live.
     pub present: NodeSet,
+    /// Nodes whose process there died, though the node lives: nobody waits for them any more, and their forced leave of this
+    /// level is to come or under way.
+    pub dead: NodeSet,
 }
 
 /// All levels of the cluster, ascending. Kept by the master.
@@ -43,6 +48,7 @@ impl LevelMap {
                 None if e.everywhere => return Err(RefuseReason::Levels),
                 Some(o) if o.everywhere != e.everywhere => return Err(RefuseReason::Levels),
                 Some(o) if o.barriers != e.barriers => return Err(RefuseReason::Barriers { level: e.order.0 }),
+                Some(o) if o.deadline_ms != e.deadline_ms => return Err(RefuseReason::Deadline { level: e.order.0 }),
                 _ => {}
             }
         }
@@ -59,7 +65,7 @@ impl LevelMap {
         let fresh = offers.iter().filter(|o| !self.entries.iter().any(|e| e.order == o.order)).count();
         self.remove(node);
         if self.entries.len() + fresh > LEVELS_MAX {
-            return Err(RefuseReason::Levels);
+            return Err(RefuseReason::TooManyLevels);
         }
         for o in offers {
             self.insert(o, NodeSet::only(node));
@@ -67,27 +73,89 @@ impl LevelMap {
         Ok(())
     }
 
-    /// Takes what a survivor knows in, without judging: its node was judged when it joined.
-    pub fn restore(&mut self, node: NodeId, offers: &[LevelOffer]) {
-        for o in offers {
-            self.insert(o, o.present.with(node));
+    /// Takes one level of a node in that registered it at run time.
+    ///
+    /// # Errors
+    /// Nothing is taken in if it does not fit: other barriers, another deadline, a level that every node must have, or no
+    /// room.
+    pub fn add_run_time(&mut self, node: NodeId, offer: &LevelOffer) -> Result<(), RefuseReason> {
+        let level = offer.order.0;
+        if !offer.barriers.is_valid() {
+            return Err(RefuseReason::Barriers { level });
+        }
+        if offer.everywhere || offer.order < LevelOrder::USER_FROM {
+            return Err(RefuseReason::Levels);
+        }
+        match self.get(offer.order) {
+            Some(e) if e.everywhere => return Err(RefuseReason::Levels),
+            Some(e) if e.barriers != offer.barriers => return Err(RefuseReason::Barriers { level }),
+            Some(e) if e.deadline_ms != offer.deadline_ms => return Err(RefuseReason::Deadline { level }),
+            None if self.entries.is_full() => return Err(RefuseReason::TooManyLevels),
+            _ => {}
+        }
+        self.insert(offer, NodeSet::only(node));
+        Ok(())
+    }
+
+    /// Takes one level of a node out.
+    pub fn take(&mut self, node: NodeId, level: LevelOrder) {
+        if let Some(e) = self.entries.iter_mut().find(|e| e.order == level) {
+            e.nodes = e.nodes.without(node);
+            e.present = e.present.without(node);
+            e.dead = e.dead.without(node);
+        }
+        self.entries.retain(|e| !e.nodes.is_empty());
+    }
+
+    /// Whether a node has a level.
+    pub fn has(&self, node: NodeId, level: LevelOrder) -> bool {
+        self.get(level).is_some_and(|e| e.nodes.contains(node))
+    }
+
+    /// Takes what a survivor knows in, without judging: its node was judged when it joined. `died`: those of the offers, by
+    /// place, whose process died; whether the others knew of them the others say.
+    pub fn restore(&mut self, node: NodeId, offers: &[LevelOffer], died: u32) {
+        for (at, o) in offers.iter().enumerate() {
+            let has_died = 1u32.checked_shl(at as u32).is_some_and(|bit| died & bit != 0);
+            self.insert(o, if has_died { NodeSet::EMPTY } else { NodeSet::only(node) });
             if let Some(e) = self.entries.iter_mut().find(|e| e.order == o.order) {
                 e.present = e.present.or(o.present);
+                if has_died {
+                    e.dead.insert(node);
+                }
             }
         }
+    }
+
+    /// Takes in, of nodes that are out and cannot tell any more, and of processes that died, where survivors have them. A node that lives says itself
+    /// where it is: who has left a level has an old picture of it.
+    pub fn restore_dead(&mut self, dead: NodeSet) {
+        for e in &mut self.entries {
+            e.nodes = e.nodes.or(e.present.and(dead.or(e.dead)));
+            e.dead = e.dead.and(e.nodes);
+        }
+        self.entries.retain(|e| !e.nodes.is_empty());
     }
 
     fn insert(&mut self, offer: &LevelOffer, nodes: NodeSet) {
         if let Some(e) = self.entries.iter_mut().find(|e| e.order == offer.order) {
             if e.nodes.is_empty() {
-                (e.barriers, e.everywhere) = (offer.barriers, offer.everywhere);
+                (e.barriers, e.everywhere, e.deadline_ms) = (offer.barriers, offer.everywhere, offer.deadline_ms);
             }
             e.nodes = e.nodes.or(nodes);
             return;
         }
         let at = self.entries.iter().position(|e| e.order > offer.order).unwrap_or(self.entries.len());
-        let (order, barriers, everywhere) = (offer.order, offer.barriers, offer.everywhere);
-        let entry = LevelEntry { order, barriers, everywhere, nodes, present: NodeSet::EMPTY };
+        let LevelOffer { order, barriers, everywhere, deadline_ms, .. } = *offer;
+        let entry = LevelEntry {
+            order,
+            barriers,
+            everywhere,
+            deadline_ms,
+            nodes,
+            present: NodeSet::EMPTY,
+            dead: NodeSet::EMPTY,
+        };
         // `add` checked the room; a survivor's levels were checked when it joined.
         let _ = self.entries.insert(at, entry);
     }
@@ -99,10 +167,17 @@ impl LevelMap {
         }
     }
 
+    /// Says that what served a level on a node has died.
+    pub fn bury(&mut self, node: NodeId, level: LevelOrder) {
+        if let Some(e) = self.entries.iter_mut().find(|e| e.order == level) {
+            e.dead = e.dead.with(node);
+        }
+    }
+
     /// Takes a node's levels out; a level that nobody has any more goes.
     pub fn remove(&mut self, node: NodeId) {
         for e in &mut self.entries {
-            e.nodes = e.nodes.without(node);
+            (e.nodes, e.dead) = (e.nodes.without(node), e.dead.without(node));
         }
         self.entries.retain(|e| !e.nodes.is_empty());
     }
@@ -154,6 +229,7 @@ mod tests {
             order: LevelOrder(order),
             barriers: Barriers { joining, ..Barriers::ONE },
             everywhere,
+            deadline_ms: 0,
             present: NodeSet::EMPTY,
         }
     }
@@ -170,6 +246,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_with_another_deadline_is_refused_by_level() {
+        let mut map = LevelMap::default();
+        let late = LevelOffer { deadline_ms: 2000, ..offer(70, 2, true) };
+        map.add(n(0), &[offer(0, 1, true), late]).unwrap();
+        let other = [offer(0, 1, true), offer(70, 2, true)];
+        assert_eq!(map.add(n(1), &other), Err(RefuseReason::Deadline { level: 70 }));
+        assert_eq!(map.add(n(1), &[offer(0, 1, true), late]), Ok(()));
+    }
+
+    #[test]
     fn kernel_levels_stand_on_every_node_and_others_need_not() {
         let mut map = LevelMap::default();
         map.add(n(0), &[offer(0, 1, true), offer(70, 2, true)]).unwrap();
@@ -180,6 +266,26 @@ mod tests {
         assert_eq!(map.add(n(1), &only_here), Ok(()));
         assert_eq!(map.highest(n(0)), Some(LevelOrder(70)));
         assert_eq!(map.highest(n(1)), Some(LevelOrder(80)));
+    }
+
+    #[test]
+    fn a_run_time_level_that_differs_or_finds_no_room_is_refused_by_name() {
+        let mut map = LevelMap::default();
+        map.add(n(0), &[offer(0, 1, true), offer(150, 1, true)]).unwrap();
+        assert_eq!(map.add_run_time(n(0), &offer(100, 2, false)), Ok(()));
+        assert_eq!(map.add_run_time(n(1), &offer(100, 3, false)), Err(RefuseReason::Barriers { level: 100 }));
+        let late = LevelOffer { deadline_ms: 9, ..offer(100, 2, false) };
+        assert_eq!(map.add_run_time(n(1), &late), Err(RefuseReason::Deadline { level: 100 }));
+        assert_eq!(map.add_run_time(n(1), &offer(150, 1, false)), Err(RefuseReason::Levels));
+        assert_eq!(map.add_run_time(n(1), &offer(99, 1, false)), Err(RefuseReason::Levels));
+        assert!(!map.has(n(1), LevelOrder(100)));
+        assert_eq!(map.add_run_time(n(1), &offer(100, 2, false)), Ok(()));
+        map.take(n(0), LevelOrder(100));
+        assert!(map.has(n(1), LevelOrder(100)) && !map.has(n(0), LevelOrder(100)));
+        for order in 0..LEVELS_MAX as u16 - 3 {
+            assert_eq!(map.add_run_time(n(2), &offer(200 + order, 1, false)), Ok(()));
+        }
+        assert_eq!(map.add_run_time(n(2), &offer(400, 1, false)), Err(RefuseReason::TooManyLevels));
     }
 
     #[test]

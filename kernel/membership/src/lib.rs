@@ -16,20 +16,28 @@
 #[cfg(test)]
 extern crate std;
 
+mod admission;
 pub mod context;
 pub mod fence;
 pub mod level;
+mod local;
 pub mod master;
 pub mod member;
 pub mod membership;
 pub mod message;
 pub mod notification;
+pub mod registration;
 mod round;
+pub mod rules;
+mod stall;
 pub mod survivors;
 pub mod takeover;
+#[cfg(test)]
+mod tests;
 pub mod transition;
 
 pub use context::{Context, Post};
-pub use member::{Member, RegisterError};
+pub use member::Member;
 pub use membership::{Config, Membership};
 pub use notification::{Change, Notification, StateVector};
+pub use registration::{Deregister, DeregisterError, LevelStatus, RegisterError};

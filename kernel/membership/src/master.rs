@@ -6,7 +6,7 @@
 //! Invariants:
 //! - nothing is sent, judged or committed while the lease does not stand (`MasterLock::may_act`);
 //! - one proposal at a time; nothing is built on it before it is known committed;
-//! - a node is in at most one transition; a forced leave replaces any other.
+//! - a node is in at most one transition of its own, and in one at a level alone; a forced leave replaces any other.
 
 use heapless::Vec;
 use quorate_base::capacity::NODES_MAX;
@@ -14,18 +14,21 @@ use quorate_base::event::Event;
 use quorate_base::halt::RefuseReason;
 use quorate_base::text::format_cut;
 use quorate_base::{
-    Ballot, Incarnation, Instant, NodeId, NodeSet, NodeState, RoundId, Timing, Transition, View, ViewName,
+    Ballot, HaltReason, Incarnation, Instant, NodeId, NodeSet, NodeState, RoundId, Timing, Transition, View, ViewName,
 };
 use quorate_interconnect::Destination;
 use quorate_master_lock::ProposeError;
 
+use crate::admission::admit;
 use crate::context::Context;
 use crate::fence::LeaseFence;
 use crate::level::LevelMap;
 use crate::member::Member;
-use crate::message::{AckEntry, JoinRequest, Message, PROTOCOL_VERSION, ROUNDS_MAX, Refuse, Round, ViewMessage};
+use crate::message::{AckEntry, JoinRequest, Message, ROUNDS_MAX, Refuse, Round, ViewMessage};
+use crate::rules::{Rule, keep};
+use crate::stall::Stalls;
 use crate::takeover::Takeover;
-use crate::transition::{At, Progress};
+use crate::transition::{At, Progress, SLOTS, local};
 
 /// First repetition of a message that nobody answered, µs. Above a round trip on a busy machine; a lost frame costs this
 /// much of a transition.
@@ -49,7 +52,10 @@ pub struct Master {
     pub(crate) ballot: Ballot,
     pub(crate) view: View,
     pub(crate) map: LevelMap,
-    pub(crate) progress: [Option<Progress>; NODES_MAX],
+    /// By slot: each node's own transition, and its local one.
+    pub(crate) progress: [Option<Progress>; SLOTS],
+    /// The newest request about run-time levels of each node.
+    pub(crate) serials: [u32; NODES_MAX],
     pub(crate) rounds: Vec<Round, ROUNDS_MAX>,
     pub(crate) fences: [Option<LeaseFence>; NODES_MAX],
     pub(crate) takeover: Option<Takeover>,
@@ -58,12 +64,17 @@ pub struct Master {
     pub(crate) next_round: u32,
     pub(crate) resend_at: Instant,
     pub(crate) resend_us: u64,
+    pub(crate) stalls: Stalls,
+    /// When this term began.
+    pub(crate) began: Instant,
+    /// Why this node must halt, if a level of its own is overdue.
+    pub(crate) halt: Option<HaltReason>,
     asks: [Option<Ask>; NODES_MAX],
     pub(crate) leaves: NodeSet,
-    condemned: NodeSet,
-    /// Joins that the proposed view reverses: they begin no further level.
+    pub(crate) condemned: NodeSet,
+    /// Nodes that the proposed view has leaving: their joins begin no further level.
     pub(crate) reversing: NodeSet,
-    proposed: bool,
+    pub(crate) proposed: bool,
 }
 
 impl Master {
@@ -76,7 +87,8 @@ impl Master {
             ballot,
             view: view.clone(),
             map: LevelMap::default(),
-            progress: [None; NODES_MAX],
+            progress: [None; SLOTS],
+            serials: [0; NODES_MAX],
             rounds: Vec::new(),
             fences: [None; NODES_MAX],
             takeover: None,
@@ -85,13 +97,17 @@ impl Master {
             next_round: 1,
             resend_at: Instant::FAR,
             resend_us: RESEND_FIRST_US,
+            stalls: Stalls::NONE,
+            began: ctx.now,
+            halt: None,
             asks: [None; NODES_MAX],
             leaves: NodeSet::EMPTY,
             condemned: NodeSet::EMPTY,
             reversing: NodeSet::EMPTY,
             proposed: false,
         };
-        master.map.restore(at.me, &member.offers());
+        let (levels, died) = member.all_offers();
+        master.map.restore(at.me, &levels, died);
         let am_member = view.has_member(at.me, at.incarnation);
         if !am_member {
             // Formation: whoever did not end cleanly is recovered with the first join. The own former life too.
@@ -131,14 +147,25 @@ impl Master {
         self.progress[node.index()].as_ref()
     }
 
+    /// How a transition of a node at one level alone stands, if there is one.
+    pub fn local_progress(&self, node: NodeId) -> Option<&Progress> {
+        self.progress[local(node)].as_ref()
+    }
+
     /// Members whose answer to the takeover is awaited.
     pub fn unanswered(&self) -> NodeSet {
         self.takeover.as_ref().map_or(NodeSet::EMPTY, Takeover::waiting)
     }
 
+    /// The life of a node that asked to join and is not in yet.
+    #[cfg(feature = "rule-switches")]
+    pub(crate) fn asked_by(&self, n: NodeId) -> Option<Incarnation> {
+        self.asks[n.index()].map(|ask| ask.incarnation)
+    }
+
     /// When something is to be done without an input.
     pub fn poll_timeout(&self) -> Instant {
-        self.fences.iter().flatten().map(LeaseFence::due).fold(self.resend_at, Instant::min)
+        self.fences.iter().flatten().map(LeaseFence::due).fold(self.resend_at.min(self.stalls.due()), Instant::min)
     }
 
     /// `from` wants in.
@@ -166,14 +193,7 @@ impl Master {
             ctx.send_to(from, &self.view_message());
             return;
         }
-        let verdict = if request.protocol != PROTOCOL_VERSION {
-            Err(RefuseReason::ProtocolVersion)
-        } else if request.timing != self.timing {
-            Err(RefuseReason::Timing)
-        } else {
-            self.map.add(from, &request.levels)
-        };
-        match verdict {
+        match admit(from, request, &self.timing, &mut self.map) {
             Err(reason) => {
                 self.asks[from.index()] = None;
                 self.refuse(from, incarnation, reason, ctx);
@@ -188,6 +208,14 @@ impl Master {
                     *ask = Some(Ask { incarnation, since: ctx.now });
                 }
             }
+        }
+    }
+
+    /// `from` wants in and speaks another version of these messages.
+    pub fn on_other_version(&mut self, from: NodeId, incarnation: Incarnation, ctx: &mut Context<'_, '_>) {
+        let outside = from.get() < self.nodes && self.view.state(from) == NodeState::Inactive;
+        if self.takeover.is_none() && outside {
+            self.refuse(from, incarnation, RefuseReason::ProtocolVersion, ctx);
         }
     }
 
@@ -212,17 +240,21 @@ impl Master {
             return;
         }
         for entry in entries {
-            let Some(progress) = &mut self.progress[entry.subject.node.index()] else { continue };
-            if progress.incarnation != entry.subject.incarnation || progress.transition != entry.subject.transition {
-                continue;
-            }
-            if let At::Running { level, round, barrier, awaiting } = &mut progress.at
-                && *level == entry.level
-                && *round == entry.round
-                && *barrier == entry.barrier
-                && awaiting.remove(from)
-            {
-                self.resend_us = RESEND_FIRST_US;
+            let n = entry.subject.node;
+            for slot in [n.index(), local(n)] {
+                let Some(progress) = &mut self.progress[slot] else { continue };
+                if progress.incarnation != entry.subject.incarnation || progress.transition != entry.subject.transition
+                {
+                    continue;
+                }
+                if let At::Running { level, round, barrier, awaiting } = &mut progress.at
+                    && *level == entry.level
+                    && *round == entry.round
+                    && (*barrier == entry.barrier || !keep(Rule::AckOfThisStep))
+                    && awaiting.remove(from)
+                {
+                    self.resend_us = RESEND_FIRST_US;
+                }
             }
         }
     }
@@ -240,14 +272,16 @@ impl Master {
         for n in NodeId::first(self.nodes) {
             let (was, is) = (old.state(n), self.view.state(n));
             if was != is || old.incarnation(n) != self.view.incarnation(n) {
-                self.on_changed(n, was, is, ctx);
+                self.on_changed(n, is, ctx);
             }
         }
         let out = self.view.members();
         for p in self.progress.iter_mut().flatten() {
             // The dead are struck from every awaited set at once; what is outstanding is told anew on the new view.
             if let At::Running { awaiting, .. } = &mut p.at {
-                *awaiting = awaiting.and(out);
+                if keep(Rule::StruckAtOnce) {
+                    *awaiting = awaiting.and(out);
+                }
                 p.news = true;
             }
         }
@@ -256,7 +290,7 @@ impl Master {
     }
 
     /// One node's overall state changed by a commit.
-    fn on_changed(&mut self, n: NodeId, was: NodeState, is: NodeState, ctx: &mut Context<'_, '_>) {
+    fn on_changed(&mut self, n: NodeId, is: NodeState, ctx: &mut Context<'_, '_>) {
         let incarnation = self.view.incarnation(n);
         let i = n.index();
         match is {
@@ -266,6 +300,7 @@ impl Master {
                 self.progress[i] = Some(Progress::new(Transition::Joining, incarnation, first));
             }
             NodeState::Leaving => {
+                self.drop_waiting_local(n);
                 let from = match &self.progress[i] {
                     // Reversed between levels: it leaves from the highest level that it is through at (EP p. 6).
                     Some(join) => join.level().and_then(|level| self.map.below(n, level)),
@@ -274,7 +309,7 @@ impl Master {
                 self.progress[i] = Some(Progress::new(Transition::Leaving, incarnation, from));
             }
             NodeState::ForcedLeaving => {
-                self.begin_forced_leave(n, was);
+                self.begin_forced_leave(n);
                 self.begin_fence(n, ctx);
                 if let Some(t) = &mut self.takeover {
                     t.forced_out(n);
@@ -286,7 +321,7 @@ impl Master {
                 self.recover = NodeSet::EMPTY;
             }
             NodeState::Inactive => {
-                self.progress[i] = None;
+                (self.progress[i], self.progress[local(n)]) = (None, None);
                 self.fences[i] = None;
                 if n != self.me {
                     // The own levels are those of this life; the view is about the former one.
@@ -298,30 +333,34 @@ impl Master {
         }
     }
 
-    fn begin_forced_leave(&mut self, n: NodeId, was: NodeState) {
+    fn begin_forced_leave(&mut self, n: NodeId) {
         if self.takeover.is_some() {
             // What the survivors know of it decides, once all have answered.
             return;
         }
+        let alone = self.overtake_local(n);
         let map = &self.map;
         let below = |level| map.below(n, level);
-        let (top, state, aborts) = match &self.progress[n.index()] {
+        let (top, overtakes) = match &self.progress[n.index()] {
             Some(p) => {
                 let heard = p.heard(below);
-                (heard.top, heard.was, heard.aborts)
+                (heard.top, heard.overtakes)
             }
-            None => (map.highest(n), was, None),
+            None => (map.highest(n), alone),
         };
-        let aborted = self.rounds.iter().find(|r| Some(r.id) == aborts);
-        let aborts_at = aborted.map_or(NodeSet::EMPTY, |r| r.participants);
-        let first = map.first(n, Transition::ForcedLeaving).filter(|f| top.is_some_and(|top| *f <= top));
+        let aborts_at = self.participants_of(overtakes.and_then(|o| o.round));
+        let first = self.first_forced(n, top);
         self.progress[n.index()] = Some(Progress {
             top,
-            was: state,
-            aborts,
+            overtakes,
             aborts_at,
             ..Progress::new(Transition::ForcedLeaving, self.view.incarnation(n), first)
         });
+    }
+
+    /// Who takes part in a round that is under way.
+    pub(crate) fn participants_of(&self, round: Option<RoundId>) -> NodeSet {
+        self.rounds.iter().find(|r| Some(r.id) == round).map_or(NodeSet::EMPTY, |r| r.participants)
     }
 
     fn begin_fence(&mut self, n: NodeId, ctx: &mut Context<'_, '_>) {
@@ -340,7 +379,7 @@ impl Master {
                 f.poll(ctx.now, n, ctx.trace);
             }
         }
-        if self.takeover.as_ref().is_some_and(|t| t.waiting().is_empty())
+        if self.takeover.as_ref().is_some_and(|t| t.waiting().is_empty() || !keep(Rule::AllAnswer))
             && let Some(takeover) = self.takeover.take()
         {
             self.restore(takeover, ctx);
@@ -348,6 +387,7 @@ impl Master {
         if self.takeover.is_none() {
             self.advance(ctx, member);
         }
+        self.watch_stalls(ctx, member);
         self.propose(ctx);
         if ctx.now >= self.resend_at {
             self.resend(ctx, member);
@@ -396,8 +436,8 @@ impl Master {
             if next.same_content(&self.view) {
                 return;
             }
-            let joining = self.view.nodes_in(&[NodeState::Joining]);
-            let reversing = joining.and(next.nodes_in(&[NodeState::Leaving]));
+            let before = self.view.nodes_in(&[NodeState::Joining, NodeState::Joined]);
+            let reversing = before.and(next.nodes_in(&[NodeState::Leaving]));
             match ctx.lock.propose(next) {
                 Ok(()) => {
                     self.proposed = true;
@@ -441,19 +481,24 @@ impl Master {
     /// The next overall state of a node, if it is due by its transition or its wish.
     fn due(&self, n: NodeId, state: NodeState) -> Option<NodeState> {
         let progress = self.progress[n.index()].as_ref();
+        let alone = self.progress[local(n)].as_ref();
         let done = progress.is_some_and(|p| p.at == At::Done);
         match state {
             NodeState::Joining if done => Some(NodeState::Joined),
-            NodeState::Leaving if done => Some(NodeState::Inactive),
+            NodeState::Leaving if done => alone.is_none().then_some(NodeState::Inactive),
             NodeState::ForcedLeaving if done => {
                 let fenced = self.fences[n.index()].as_ref().is_none_or(|f| f.due() == Instant::FAR);
-                fenced.then_some(NodeState::Inactive)
+                (fenced && alone.is_none()).then_some(NodeState::Inactive)
             }
             // Reversed only between levels: the level in progress completes its join first (EP p. 6).
-            NodeState::Joining if self.leaves.contains(n) => {
-                progress.is_some_and(|p| !p.is_running()).then_some(NodeState::Leaving)
+            NodeState::Joining if self.leaves.contains(n) => progress
+                .is_some_and(|p| !p.is_running() || !keep(Rule::ReversedBetweenLevels))
+                .then_some(NodeState::Leaving),
+            // The same for a level that joins or leaves alone.
+            NodeState::Joined if self.leaves.contains(n) => {
+                let waits = |p: &Progress| !p.is_running() && p.transition != Transition::ForcedLeaving;
+                alone.is_none_or(waits).then_some(NodeState::Leaving)
             }
-            NodeState::Joined if self.leaves.contains(n) => Some(NodeState::Leaving),
             _ => None,
         }
     }
@@ -469,11 +514,14 @@ impl Master {
         if n == self.me {
             return Some(ask.incarnation);
         }
-        let hears = |a: NodeId, b: NodeId| {
-            if a == self.me { ctx.net.hears().contains(b) } else { ctx.net.hears_of(a).contains(b) }
+        let hears = |a: NodeId, b: NodeId| ctx.net.hears_of(a).contains(b);
+        let members = next.members().without(n);
+        let deaf = members.iter().find(|m| !(hears(n, *m) && hears(*m, n)));
+        let Some(by) = deaf else {
+            // While members do not hear each other it waits for what becomes of that.
+            let whole = members.iter().all(|m| members.without(m).is_subset(ctx.net.hears_of(m)));
+            return whole.then_some(ask.incarnation);
         };
-        let deaf = next.members().without(n).iter().find(|m| !(hears(n, *m) && hears(*m, n)));
-        let Some(by) = deaf else { return Some(ask.incarnation) };
         if ctx.now.since_us(ask.since) > u64::from(self.timing.net_suspect) * 3000 {
             self.asks[n.index()] = None;
             self.refuse(n, ask.incarnation, RefuseReason::NotHeardBy { node: by }, ctx);

@@ -6,6 +6,10 @@
 //! - an outsider contends for the lock only if no joined node is alive; nobody outside of the set that arbitration leaves
 //!   contends.
 
+mod evidence;
+#[cfg(feature = "rule-switches")]
+mod fingerprint;
+
 use quorate_base::capacity::NODES_MAX;
 use quorate_base::event::{Event, Trace};
 use quorate_base::text::format_cut;
@@ -16,12 +20,15 @@ use quorate_database::Flag;
 use quorate_interconnect::Destination;
 use quorate_master_lock::LockEvent;
 
+use crate::admission::fits;
 use crate::context::Context;
 use crate::master::{Master, MasterAt};
-use crate::member::{Member, RegisterError};
-use crate::message::{JoinRequest, Message, Notify, PROTOCOL_VERSION, Refuse, ViewMessage};
+use crate::member::Member;
+use crate::message::{JoinRequest, LevelResult, Message, Notify, PROTOCOL_VERSION, Refuse, ViewMessage, other_version};
 use crate::notification::{Change, Notification};
-use crate::survivors::{Contestant, Evidence, Settling, Verdict, judge};
+use crate::registration::{Deregister, DeregisterError, LevelStatus, RegisterError};
+use crate::rules::{Rule, keep};
+use crate::survivors::Settling;
 
 /// How often an outsider repeats its request to join, and a member its request to leave, µs.
 const ASK_US: u64 = 50_000;
@@ -62,6 +69,7 @@ pub struct Membership {
     member: Member,
     master: Option<Master>,
     settling: Settling,
+    lately: evidence::Lately,
     outside: NodeSet,
     leaving: bool,
     heard_sequence: (Ballot, u32),
@@ -93,9 +101,10 @@ impl Membership {
             view: View::EMPTY,
             adopted: false,
             adopted_at: Instant::ZERO,
-            member: Member::new(),
+            member: Member::new(config.me),
             master: None,
             settling: Settling::default(),
+            lately: evidence::Lately::default(),
             outside: NodeSet::EMPTY,
             leaving: false,
             heard_sequence: (Ballot::NONE, 0),
@@ -118,6 +127,74 @@ impl Membership {
     /// See [`RegisterError`].
     pub fn register(&mut self, level: &LevelDecl<'_>, trace: &mut Trace<'_>) -> Result<(), RegisterError> {
         self.member.register(level, trace)
+    }
+
+    /// Registers a level at run time: of user space, above every static level of this node. It joins by itself as soon as the
+    /// node is joined; [`level_status`](Self::level_status) tells how it stands.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn register_run_time(
+        &mut self,
+        now: Instant,
+        level: &LevelDecl<'_>,
+        trace: &mut Trace<'_>,
+    ) -> Result<(), RegisterError> {
+        if self.is_going() {
+            return Err(RegisterError::Leaving);
+        }
+        self.member.register_run_time(level, self.state().is_member(), trace)?;
+        self.ask_soon(now);
+        Ok(())
+    }
+
+    /// De-registers a level that was registered at run time.
+    ///
+    /// # Errors
+    /// See [`DeregisterError`]. A death is taken in also while the node is leaving.
+    pub fn deregister(
+        &mut self,
+        now: Instant,
+        level: LevelOrder,
+        how: Deregister,
+        trace: &mut Trace<'_>,
+    ) -> Result<(), DeregisterError> {
+        if self.is_going() && how == Deregister::Graceful {
+            return Err(DeregisterError::Leaving);
+        }
+        let joined = matches!(self.state(), NodeState::Joined | NodeState::Leaving);
+        self.member.deregister(level, how, joined, trace)?;
+        self.ask_soon(now);
+        Ok(())
+    }
+
+    /// The node ends: its run-time levels are de-registered (MISSION A3).
+    pub fn deregister_all(&mut self, trace: &mut Trace<'_>) {
+        self.member.deregister_all(trace);
+    }
+
+    /// How a level of this node stands; `None` if it has no such level.
+    pub fn level_status(&self, level: LevelOrder) -> Option<LevelStatus> {
+        self.member.level_status(level)
+    }
+
+    /// A leave of this node was asked for or is under way, or the others put it out.
+    fn is_going(&self) -> bool {
+        self.leaving
+            || self.view.excludes(self.me, self.incarnation)
+            || !matches!(self.state(), NodeState::Inactive | NodeState::Joining | NodeState::Joined)
+    }
+
+    /// A new wish is not to wait for the next repetition.
+    fn ask_soon(&mut self, now: Instant) {
+        if self.asks_for_levels() {
+            self.ask_at = now;
+        }
+    }
+
+    /// There is something to ask the master for that is about run-time levels.
+    fn asks_for_levels(&self) -> bool {
+        matches!(self.state(), NodeState::Joined | NodeState::Leaving) && self.member.has_wishes(self.leaving)
     }
 
     /// The member's side, for questions.
@@ -209,7 +286,7 @@ impl Membership {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Instant {
-        let asks = self.state() == NodeState::Inactive || self.leaving;
+        let asks = self.state() == NodeState::Inactive || self.leaving || self.asks_for_levels();
         let ask = if asks && self.master.is_none() { self.ask_at } else { Instant::FAR };
         self.master.as_ref().filter(|_| self.leads).map_or(ask, |m| ask.min(m.poll_timeout()))
     }
@@ -226,19 +303,22 @@ impl Membership {
                 if self.ask_at == Instant::FAR {
                     self.ask_at = ctx.now;
                 }
-                self.arbitrate(ctx);
+                self.on_beat(ctx);
             }
             LockEvent::Acquired { ballot, .. } => {
                 self.ballot = self.ballot.max(ballot);
                 self.adopt(ctx);
-                let at = MasterAt {
-                    me: self.me,
-                    incarnation: self.incarnation,
-                    nodes: self.nodes,
-                    timing: self.timing,
-                    unclean: self.unclean(ctx),
-                };
-                self.master = Some(Master::new(ballot, &self.view, ctx, &self.member, at));
+                // One that lost the lock again in the same turn begins nothing: that event comes next.
+                if ctx.lock.master() == Some(ballot) {
+                    let at = MasterAt {
+                        me: self.me,
+                        incarnation: self.incarnation,
+                        nodes: self.nodes,
+                        timing: self.timing,
+                        unclean: self.unclean(ctx),
+                    };
+                    self.master = Some(Master::new(ballot, &self.view, ctx, &self.member, at));
+                }
             }
             LockEvent::Lost { to } => {
                 self.ballot = self.ballot.max(to);
@@ -247,13 +327,19 @@ impl Membership {
             LockEvent::Released | LockEvent::Unknown { .. } => self.master = None,
             LockEvent::Committed { .. } => {
                 self.adopt(ctx);
-                if let Some(master) = &mut self.master {
+                // The same look may have shown a higher promise: a master that is deposed fences nobody.
+                if let Some(master) = self.master.as_mut().filter(|m| ctx.lock.master() == Some(m.ballot())) {
                     master.on_committed(&self.view, ctx);
                 }
             }
             LockEvent::Learned { .. } => self.adopt(ctx),
             LockEvent::Frozen => {}
-            LockEvent::Thawed => self.thawed_at = Some(ctx.now),
+            LockEvent::Thawed => {
+                self.thawed_at = Some(ctx.now);
+                if let Some(master) = &mut self.master {
+                    master.stalls.restart(ctx.now);
+                }
+            }
             LockEvent::Farewell => self.halt = Some(HaltReason::Left),
         }
         self.after(ctx);
@@ -262,6 +348,13 @@ impl Membership {
     /// A verified membership datagram came.
     pub fn on_message(&mut self, from: NodeId, incarnation: Incarnation, payload: &[u8], ctx: &mut Context<'_, '_>) {
         let Ok(message) = Message::decode(payload) else {
+            if other_version(payload).is_some()
+                && let Some(master) = self.master.as_mut().filter(|m| ctx.lock.master() == Some(m.ballot()))
+                && !ctx.lock.frozen(ctx.now)
+            {
+                master.on_other_version(from, incarnation, ctx);
+                return;
+            }
             let what = format_cut::<64>(format_args!("damaged membership message from node {from}"));
             ctx.trace.event(Event::Note { what: &what });
             return;
@@ -289,6 +382,7 @@ impl Membership {
             Message::Notify(m) => self.on_notify(from, &m, ctx),
             Message::Query { ballot } => self.on_query(from, ballot, ctx),
             Message::Refuse(m) => self.on_refuse(m, ctx),
+            Message::LevelResult(m) => self.on_level_result(&m, ctx),
             Message::ViewRequest => {
                 let (name, view) = (self.name, &self.view);
                 if name.ballot != Ballot::NONE {
@@ -313,14 +407,25 @@ impl Membership {
         match message {
             Message::JoinRequest(request) => master.on_join_request(from, incarnation, &request, ctx),
             Message::LeaveRequest => master.on_leave_request(from, incarnation, ctx),
+            Message::LevelRequest(request) => {
+                if let Some(result) = master.on_level_request(from, incarnation, &request, ctx) {
+                    ctx.send_to(from, &Message::LevelResult(result));
+                }
+            }
             Message::Ack { ballot, entries } if ballot == master.ballot() => {
                 master.on_acks(from, incarnation, &entries)
             }
             // Only the life that is the member knows; a later one of that node would answer that it knows nothing.
-            Message::AnswerLevels { ballot, levels }
+            Message::AnswerLevels { ballot, levels, died }
                 if ballot == master.ballot() && self.view.has_member(from, incarnation) =>
             {
-                master.on_answer_levels(from, &levels);
+                master.on_answer_levels(from, &levels, died);
+                if !self.view.has_member(self.me, self.incarnation) {
+                    let ballot = master.ballot();
+                    if let Err(reason) = fits(self.me, &self.member.offers(), (from, &levels, died)) {
+                        self.take_refusal(Refuse { ballot, incarnation: self.incarnation, reason }, ctx);
+                    }
+                }
             }
             Message::Answer(answer) if answer.ballot == master.ballot() && self.view.has_member(from, incarnation) => {
                 master.on_answer(from, &answer);
@@ -358,7 +463,7 @@ impl Membership {
         if !self.obeys(m.view.ballot, ctx) || m.view.ballot.node() != Some(from) {
             return;
         }
-        if m.view.number != self.view.number || m.view.ballot != self.name.ballot {
+        if (m.view.number != self.view.number || m.view.ballot != self.name.ballot) && keep(Rule::ViewFirst) {
             if (m.view.number, m.view.ballot) > (self.view.number, self.name.ballot) && ctx.now >= self.view_ask_at {
                 self.view_ask_at = ctx.now.plus_us(VIEW_ASK_US);
                 ctx.send_to(from, &Message::ViewRequest);
@@ -372,6 +477,15 @@ impl Membership {
         self.heard_sequence = (m.view.ballot, m.sequence);
         self.member.on_notify(m, ctx.trace);
         self.member.acknowledge_membership_level(&self.view, ctx.trace);
+        // The end of one local transition lets the next wish begin.
+        self.ask_soon(ctx.now);
+    }
+
+    fn on_level_result(&mut self, m: &LevelResult, ctx: &mut Context<'_, '_>) {
+        if m.incarnation == self.incarnation && self.obeys(m.ballot, ctx) {
+            self.member.on_level_result(m, ctx.trace);
+            self.ask_soon(ctx.now);
+        }
     }
 
     fn on_query(&mut self, from: NodeId, ballot: Ballot, ctx: &mut Context<'_, '_>) {
@@ -391,14 +505,28 @@ impl Membership {
         let ballot = self.ballot;
         let Some(to) = ballot.node().filter(|_| self.asked && self.name.ballot == ballot) else { return };
         self.asked = false;
-        ctx.send_to(to, &Message::AnswerLevels { ballot, levels: self.member.offers() });
-        ctx.send_to(to, &Message::Answer(self.member.answer(ballot)));
+        let (levels, died) = self.member.all_offers();
+        ctx.send_to(to, &Message::AnswerLevels { ballot, levels, died });
+        let mut first = 0;
+        loop {
+            let part = self.member.answer(ballot, first);
+            let (is_last, next) = (part.is_last(), part.next);
+            ctx.send_to(to, &Message::Answer(part));
+            if is_last || next <= first {
+                return;
+            }
+            first = next;
+        }
     }
 
     fn on_refuse(&mut self, m: Refuse, ctx: &mut Context<'_, '_>) {
         if m.incarnation != self.incarnation || self.state() != NodeState::Inactive || !self.obeys(m.ballot, ctx) {
             return;
         }
+        self.take_refusal(m, ctx);
+    }
+
+    fn take_refusal(&mut self, m: Refuse, ctx: &mut Context<'_, '_>) {
         if self.refused.is_none_or(|r| r.reason != m.reason) {
             let what = format_cut::<128>(format_args!("join refused: {}", m.reason));
             ctx.trace.event(Event::Note { what: &what });
@@ -422,7 +550,10 @@ impl Membership {
         ctx.trace.event(Event::view(name.ballot, &self.view, self.nodes));
         // One that is out has heard nothing of what the others did since.
         let me = (!self.view.excludes(self.me, self.incarnation)).then_some(self.me);
-        self.member.on_view(&self.view, me, ctx.trace);
+        self.member.on_view(&old, &self.view, me, ctx.trace);
+        if self.state().is_member() {
+            self.member.tell_registrations(ctx.trace);
+        }
         self.answer(ctx);
         if first {
             // A newcomer's starting vector is not written out.
@@ -454,6 +585,11 @@ impl Membership {
 
     /// After every input: evidence, contention, the master's work, what is to be sent.
     fn after(&mut self, ctx: &mut Context<'_, '_>) {
+        if self.halt.is_some() {
+            // It ends with this turn, and does nothing more as a member or as master.
+            self.master = None;
+            return;
+        }
         let hears = ctx.net.hears();
         if hears != self.hears {
             self.hears = hears;
@@ -467,6 +603,9 @@ impl Membership {
         }
         if self.master.is_none() && ctx.now >= self.ask_at {
             self.ask(ctx);
+        }
+        if let Some(what) = self.member.impossible() {
+            self.halt = Some(HaltReason::Impossible { what });
         }
     }
 
@@ -510,86 +649,30 @@ impl Membership {
         }
         self.leads = true;
         master.condemn(condemned);
+        if self.member.has_wishes(self.leaving) && self.view.has_member(self.me, self.incarnation) {
+            ask_own_master(master, &mut self.member, self.leaving, ctx);
+        }
         master.take_own_acks(&mut self.member, ctx);
         master.drive(ctx, &mut self.member);
-    }
-
-    /// Members that the evidence puts out.
-    fn condemned(&self, ctx: &Context<'_, '_>) -> NodeSet {
-        let grace_us = u64::from(self.timing.outage_grace) * 1000;
-        let outage = self.thawed_at.is_some_and(|t| ctx.now.since_us(t) < grace_us);
-        self.view
-            .members()
-            .without(self.me)
-            .iter()
-            .filter(|n| {
-                // One that this node hears may still be cut from another: the reach sets decide about all that beat.
-                judge(&self.evidence(*n, ctx), &self.timing, outage) == Verdict::Out || self.outside.contains(*n)
-            })
-            .collect()
-    }
-
-    fn evidence(&self, n: NodeId, ctx: &Context<'_, '_>) -> Evidence {
-        let (peer, incarnation) = (ctx.lock.peer(n), self.view.incarnation(n));
-        let beat = peer.heartbeat.as_ref();
-        Evidence {
-            heard: ctx.net.heard(n, incarnation),
-            disk_silent: ctx.lock.disk_silent(n),
-            still_us: peer.still_us,
-            over: beat.is_some_and(|h| h.incarnation > incarnation || (h.incarnation == incarnation && h.clean)),
-            frozen: beat.is_some_and(|h| h.frozen)
-                || ctx.net.peer(n).heartbeat.as_ref().is_some_and(|h| h.status.frozen),
+        if let Some(reason) = master.halt.take() {
+            self.halt = Some(reason);
         }
     }
 
-    /// At each beat: who would be out by the reach sets that stand on the disk.
-    fn arbitrate(&mut self, ctx: &mut Context<'_, '_>) {
-        let mut contestants = [Contestant::default(); NODES_MAX];
-        let mut alive = NodeSet::EMPTY;
-        for n in self.view.members() {
-            let mut c = Contestant {
-                joining: self.view.state(n) == NodeState::Joining,
-                weight: self.weights[n.index()],
-                ..Contestant::default()
-            };
-            if n == self.me {
-                (c.hears, c.carrier, c.master) = (ctx.net.hears(), self.carrier, ctx.lock.master().is_some());
-            } else {
-                let Some(h) = ctx.lock.peer(n).heartbeat.as_ref() else { continue };
-                if ctx.lock.disk_silent(n) || h.incarnation != self.view.incarnation(n) || h.clean {
-                    continue;
-                }
-                (c.hears, c.carrier, c.master) = (h.hears, h.carrier, h.flag == Flag::Hold);
-            }
-            contestants[n.index()] = c;
-            alive.insert(n);
-        }
-        let outside = if alive.contains(self.me) && self.state().is_member() {
-            self.settling.observe(ctx.now, &self.timing, alive, &contestants)
-        } else {
-            NodeSet::EMPTY
-        };
-        if outside != self.outside {
-            let what = format_cut::<96>(format_args!("arbitration: outside of the reach set: {outside}"));
-            ctx.trace.event(Event::Note { what: &what });
-            self.outside = outside;
-        }
-    }
-
-    /// Live joined nodes but this one that do not want to leave themselves: the lock is for one of them.
+    /// Live joined nodes but this one that do not want to leave themselves, nor are put out by a cut: the lock is for one of
+    /// them.
     fn heirs(&self, ctx: &Context<'_, '_>) -> NodeSet {
         let stays = |n: &NodeId| {
             let block = ctx.lock.peer(*n).heartbeat.as_ref().is_some_and(|h| h.state == NodeState::Leaving);
             let frame = ctx.net.peer(*n).heartbeat.as_ref().is_some_and(|h| h.status.state == NodeState::Leaving);
             !(block || frame)
         };
-        self.alive_joined(ctx).without(self.me).iter().filter(stays).collect()
+        self.alive(self.view.joined(), ctx).without(self.me).minus(self.outside).iter().filter(stays).collect()
     }
 
-    /// Joined nodes whose heartbeat block moves (or that this node hears).
-    fn alive_joined(&self, ctx: &Context<'_, '_>) -> NodeSet {
-        self.view
-            .joined()
+    /// Members of these whose heartbeat block moves.
+    fn alive(&self, members: NodeSet, ctx: &Context<'_, '_>) -> NodeSet {
+        members
             .iter()
             .filter(|n| {
                 let incarnation = self.view.incarnation(*n);
@@ -609,13 +692,14 @@ impl Membership {
         if self.refused.is_some_and(|r| !r.reason.is_passing()) {
             return false;
         }
-        let others = self.alive_joined(ctx).without(self.me);
         match self.state() {
             NodeState::Joined if self.leaving => self.heirs(ctx).is_empty(),
             NodeState::Joined => true,
-            // An outsider that wants to go has no need of it; a joining or leaving one finishes its way.
-            NodeState::Inactive => others.is_empty() && !self.leaving,
-            _ => others.is_empty(),
+            // An outsider leaves it to any member that is alive: between members a cut is arbitrated, but it is in no view.
+            // One that wants to go has no need of it.
+            NodeState::Inactive => !self.leaving && self.alive(self.view.members(), ctx).is_empty(),
+            // A joining or leaving one finishes its way. Joined nodes that a cut puts out do not take the lock any more.
+            _ => self.alive(self.view.joined(), ctx).minus(self.outside).is_empty(),
         }
     }
 
@@ -635,6 +719,12 @@ impl Membership {
         } else if self.leaving && self.state() != NodeState::Inactive {
             ctx.send(to, &Message::LeaveRequest);
         }
+        if self.asks_for_levels()
+            && let Some(master) = self.ballot.node().filter(|n| *n != self.me)
+        {
+            let request = self.member.level_request(self.ballot, self.leaving);
+            ctx.send_to(master, &Message::LevelRequest(request));
+        }
     }
 
     /// The master, as the database shows it: "joining nodes will examine such area for the heartbeat in order to identify
@@ -644,5 +734,16 @@ impl Membership {
             .filter(|n| *n != self.me && !ctx.lock.disk_silent(*n))
             .filter(|n| ctx.lock.peer(*n).heartbeat.as_ref().is_some_and(|h| h.flag == Flag::Hold))
             .max_by_key(|n| ctx.lock.peer(*n).promised)
+    }
+}
+
+/// What this node's own run-time levels want, while it is the master itself.
+// Apart, because requests are large and most turns have none.
+#[inline(never)]
+fn ask_own_master(master: &mut Master, member: &mut Member, leaving: bool, ctx: &mut Context<'_, '_>) {
+    let (me, incarnation) = (member.me, master.view.incarnation(member.me));
+    let request = member.level_request(master.ballot(), leaving);
+    if let Some(result) = master.on_level_request(me, incarnation, &request, ctx) {
+        member.on_level_result(&result, ctx.trace);
     }
 }

@@ -61,38 +61,85 @@ pub struct Notification {
     pub recover: NodeSet,
 }
 
-/// Whether `next` may be sent to a level that has been sent `last` (or is in that state) for the same node (EP Table 1,
-/// column "allowed re-notifications").
-pub const fn may_follow(last: NodeState, next: Transition) -> bool {
-    match last {
-        NodeState::Joining | NodeState::Leaving => matches!(next, Transition::ForcedLeaving),
-        NodeState::ForcedLeaving => false,
-        NodeState::Inactive => matches!(next, Transition::Joining),
-        NodeState::Joined => matches!(next, Transition::ForcedLeaving | Transition::Leaving),
+/// A row of EP Table 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// What was sent to the level (or is known to it) of a node.
+    pub sent: NodeState,
+    /// The node's state once all have acknowledged.
+    pub after: NodeState,
+    /// What may be sent while the level still works on it, or without any work in between.
+    pub again: &'static [Transition],
+    /// What may begin once it is acknowledged by all, besides: no re-notification (EP p. 6, graceful leave).
+    pub begins: &'static [Transition],
+    /// It may be sent by itself; else only along with real transitions of other nodes.
+    pub alone: bool,
+}
+
+/// EP Table 1: "sent notification", "new state after all nodes have acknowledged", "allowed re-notifications", notes.
+pub const TABLE_1: [Row; 5] = [
+    Row {
+        sent: NodeState::Joining,
+        after: NodeState::Joined,
+        again: &[Transition::ForcedLeaving],
+        begins: &[],
+        alone: true,
+    },
+    Row {
+        sent: NodeState::Leaving,
+        after: NodeState::Inactive,
+        again: &[Transition::ForcedLeaving],
+        begins: &[],
+        alone: true,
+    },
+    Row { sent: NodeState::ForcedLeaving, after: NodeState::Inactive, again: &[], begins: &[], alone: true },
+    Row {
+        sent: NodeState::Inactive,
+        after: NodeState::Inactive,
+        again: &[Transition::Joining],
+        begins: &[],
+        alone: false,
+    },
+    Row {
+        sent: NodeState::Joined,
+        after: NodeState::Joined,
+        again: &[Transition::ForcedLeaving],
+        begins: &[Transition::Leaving],
+        alone: false,
+    },
+];
+
+/// The row of what was sent last.
+pub const fn row(sent: NodeState) -> &'static Row {
+    match sent {
+        NodeState::Joining => &TABLE_1[0],
+        NodeState::Leaving => &TABLE_1[1],
+        NodeState::ForcedLeaving => &TABLE_1[2],
+        NodeState::Inactive => &TABLE_1[3],
+        NodeState::Joined => &TABLE_1[4],
     }
+}
+
+/// Whether `next` may be sent to a level that has been sent `last` for the same node, or has it in that state. The manager
+/// asks this at the one place where a step takes the place of what the level knew
+/// ([`Member::on_notify`](crate::Member::on_notify)).
+pub fn may_follow(last: NodeState, next: Transition) -> bool {
+    let row = row(last);
+    row.again.contains(&next) || row.begins.contains(&next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Rows: sent notification; columns: Joining, Leaving, Forced-Leaving as re-notification. Joined → Leaving is no
-    /// re-notification but the start of a graceful leave (EP p. 6).
     #[test]
-    fn ep_table_1_row_by_row() {
-        let rows = [
-            (NodeState::Joining, [false, false, true]),
-            (NodeState::Leaving, [false, false, true]),
-            (NodeState::ForcedLeaving, [false, false, false]),
-            (NodeState::Inactive, [true, false, false]),
-            (NodeState::Joined, [false, true, true]),
-        ];
-        for (last, allowed) in rows {
-            for (next, want) in
-                [Transition::Joining, Transition::Leaving, Transition::ForcedLeaving].into_iter().zip(allowed)
-            {
-                assert_eq!(may_follow(last, next), want, "{last} then {next}");
-            }
+    fn ep_table_1_has_a_row_for_every_state() {
+        for state in (0..5).filter_map(NodeState::from_u8) {
+            assert_eq!(row(state).sent, state);
+        }
+        for transition in [Transition::Joining, Transition::Leaving, Transition::ForcedLeaving] {
+            assert_eq!(row(transition.during()).after, transition.after());
+            assert!(row(transition.during()).alone);
         }
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! ```text
 //! superblock → configuration → own records → [ watch the old heartbeat for `dead` ] → identity written
+//!   → [ a beat ] → read back → first heartbeat → read back → ballot block open
 //! ```
-//! The caller has ended this port's old requests before (ABORT TASK SET or a reset). Reading back the identity a beat later
-//! is the node's next stage, because the interconnect may already listen meanwhile.
+//! The caller has ended this port's old requests before (ABORT TASK SET or a reset). What the second line shows is not done
+//! here: the first reading back is the node's next stage, because the interconnect may already listen meanwhile; the second
+//! one is the lock's, which is sure then that no other machine writes this node's blocks (`identity.rs` there).
 //!
 //! Invariant: nothing is written but the identity block, and that only after the old heartbeat was clean, this very
 //! machine's, or still for `dead`.
@@ -16,7 +18,7 @@ use quorate_database::{
     BallotBlock, Block, EndAction, FindError, Heartbeat, Identity, LastLife, MachineId, NodeConfig, Superblock,
     SuperblockError, find_node, layout,
 };
-use quorate_master_lock::{DiskGeometry, OwnRecords};
+use quorate_master_lock::{DiskGeometry, OwnIdentity, OwnRecords};
 
 /// What a node is told when it boots.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -37,15 +39,23 @@ pub struct Boot {
 
 /// Everything birth found out.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Born {
+pub struct Born {
+    /// This node.
     pub me: NodeId,
+    /// This life.
     pub incarnation: Incarnation,
+    /// The cluster's superblock.
     pub superblock: Superblock,
+    /// The nodes' weights in arbitration.
     pub weights: [u8; NODES_MAX],
+    /// This node's records as the old life left them.
     pub own: OwnRecords,
+    /// All frame counters of the old life are below this.
     pub frame_floor: u64,
+    /// The highest Lamport clock of the old life that was found.
     pub lamport: u64,
-    pub slot: u8,
+    /// The identity as it was written and what stands beside it.
+    pub identity: OwnIdentity,
 }
 
 /// What birth is doing. Each step is one read or write.
@@ -60,9 +70,9 @@ enum Step {
     Done,
 }
 
-/// The machine.
+/// The machine. Public for those who step it alone: a node composes it by itself.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Birth {
+pub struct Birth {
     boot: Boot,
     step: Step,
     retry_at: Instant,
@@ -78,9 +88,13 @@ pub(crate) struct Birth {
 
 /// One result of a call.
 #[expect(clippy::large_enum_variant, reason = "a record travels by value: there is no allocator")]
-pub(crate) enum BirthOutput {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BirthOutput {
+    /// Begin a disk request.
     Disk(DiskTag, DiskOp),
+    /// The node must halt.
     Halt(HaltReason),
+    /// The identity is written: [`Birth::take_born`].
     Born,
 }
 
@@ -92,7 +106,8 @@ const TRIES_MAX: u8 = 5;
 const RETRY_US: u64 = 100_000;
 
 impl Birth {
-    pub(crate) fn new(boot: Boot) -> Self {
+    /// Begins with reading the superblock.
+    pub fn new(boot: Boot) -> Self {
         Self {
             boot,
             step: Step::Superblock,
@@ -116,7 +131,8 @@ impl Birth {
         self.me
     }
 
-    pub(crate) fn take_born(&mut self) -> Option<Born> {
+    /// What was found out, once.
+    pub fn take_born(&mut self) -> Option<Born> {
         self.born.take()
     }
 
@@ -138,7 +154,8 @@ impl Birth {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Instant {
+    /// When [`poll`](Self::poll) is due.
+    pub fn poll_timeout(&self) -> Instant {
         match self.step {
             _ if self.waiting => Instant::FAR,
             Step::Watch { next, .. } => next,
@@ -148,7 +165,7 @@ impl Birth {
     }
 
     /// The next request, if one is due.
-    pub(crate) fn poll(&mut self, now: Instant) -> Option<BirthOutput> {
+    pub fn poll(&mut self, now: Instant) -> Option<BirthOutput> {
         if self.waiting || now < self.poll_timeout() {
             return None;
         }
@@ -173,7 +190,7 @@ impl Birth {
     }
 
     /// A completion came.
-    pub(crate) fn completed(&mut self, now: Instant, result: Result<&[u8], DiskError>) -> Option<BirthOutput> {
+    pub fn completed(&mut self, now: Instant, result: Result<&[u8], DiskError>) -> Option<BirthOutput> {
         if !core::mem::take(&mut self.waiting) {
             return None;
         }
@@ -360,9 +377,9 @@ impl Birth {
                 }
             },
         };
-        let slot = match self.life {
-            LastLife::Known { slot, .. } => 1 - (slot & 1),
-            LastLife::Never | LastLife::Unknown => 0,
+        let (slot, beside) = match self.life {
+            LastLife::Known { slot, identity, .. } => (1 - (slot & 1), Some(identity.nonce)),
+            LastLife::Never | LastLife::Unknown => (0, None),
         };
         let identity = Identity { incarnation, nonce: self.boot.nonce, machine: self.boot.machine, nexus_reset: true };
         let record = identity.encode(superblock.cluster, me, slot);
@@ -385,7 +402,7 @@ impl Birth {
                 .map(|b| b.lamport)
                 .fold(old.map_or(0, |h| h.lamport), u64::max),
             own: self.own.clone(),
-            slot,
+            identity: OwnIdentity { slot, beside },
         });
         self.waiting = true;
         Some(BirthOutput::Disk(BIRTH_TAG, DiskOp::Write { at: layout::identity(me, slot), record, not_after: None }))
@@ -396,21 +413,6 @@ impl Birth {
 fn record(bytes: &[u8], n: usize) -> &[u8] {
     let at = n * RECORD_PITCH as usize;
     bytes.get(at..).map_or(&[], |rest| rest.get(..RECORD_PITCH as usize).unwrap_or(rest))
-}
-
-/// Checks what stands in the identity slot a beat after it was written.
-pub(crate) fn verify_identity(
-    bytes: &[u8],
-    born_slot: u8,
-    cluster: ClusterId,
-    me: NodeId,
-    nonce: BootNonce,
-) -> Result<(), HaltReason> {
-    match Identity::decode(record(bytes, 0), cluster, me, born_slot) {
-        Block::Good(identity) if identity.nonce == nonce => Ok(()),
-        Block::Good(identity) => Err(HaltReason::ForeignNonce { found: identity.nonce }),
-        _ => Err(HaltReason::DatabaseDamaged { what: "this node's identity could not be read back" }),
-    }
 }
 
 fn impossible() -> HaltReason {

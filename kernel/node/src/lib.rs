@@ -10,12 +10,14 @@
 #![forbid(unsafe_code)]
 
 pub mod birth;
+pub mod console;
 mod live;
 pub mod node;
 pub mod probe;
 pub mod status;
 
 pub use birth::Boot;
+pub use console::Console;
 pub use node::{Input, Node, Output, Ports};
-pub use probe::{Probe, ProbeLevel, ProbeWordError};
-pub use quorate_membership::{Change, Notification, Post};
+pub use probe::{Probe, ProbeLevel, ProbeWordError, Probes};
+pub use quorate_membership::{Change, Deregister, DeregisterError, LevelStatus, Notification, Post, RegisterError};

@@ -4,18 +4,18 @@
 use quorate_base::capacity::DATAGRAM_MAX;
 use quorate_base::event::Trace;
 use quorate_base::{BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Instant, LevelOrder, NodeId, Timing};
-use quorate_database::layout;
 use quorate_interconnect::{self as interconnect, Destination, Interconnect, Received};
-use quorate_master_lock::{self as master_lock, LockEvent, MasterLock};
+use quorate_master_lock::{self as master_lock, LockEvent, MasterLock, OwnIdentity};
 use quorate_membership::{Change, Config, Context, Membership, Post};
 
-use crate::birth::{BIRTH_TAG, Boot, Born, verify_identity};
+use crate::birth::{BIRTH_TAG, Boot, Born};
 use crate::node::Input;
 
 /// First tag of the lock's requests; birth's own is below it.
 const LOCK_TAG: u32 = 1;
 
-/// The identity is read back a beat after it was written; until then nothing but it is written.
+/// The identity is read back a beat after it was written; until then nothing but it is written. Who sees another's there
+/// leaves the heartbeat block to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Verify {
     At(Instant),
@@ -32,9 +32,11 @@ pub(crate) struct Live {
     pub membership: Membership,
     pub nodes: u8,
     pub timing: Timing,
+    /// When this life began.
+    pub since: Instant,
     nonce: BootNonce,
     cluster: ClusterId,
-    slot: u8,
+    identity: OwnIdentity,
     verify: Verify,
     disk: Option<(DiskTag, DiskOp)>,
 }
@@ -58,16 +60,19 @@ impl Live {
         let net =
             interconnect::Config { me, incarnation, nonce, cluster, nodes, timing, counter_floor: born.frame_floor };
         let membership = Config { me, incarnation, nodes, timing, weights: born.weights, was_clean: born.own.clean };
+        let mut lock = MasterLock::new(lock, now);
+        lock.guard_identity(born.identity);
         Self {
             me,
-            lock: MasterLock::new(lock, now),
+            lock,
             net: Interconnect::new(net, now),
             membership: Membership::new(&membership),
             nodes,
             timing,
+            since: now,
             nonce,
             cluster,
-            slot: born.slot,
+            identity: born.identity,
             verify: Verify::At(now.plus_ms(timing.disk_heartbeat)),
             disk: None,
         }
@@ -114,7 +119,7 @@ impl Live {
             && now >= at
         {
             self.verify = Verify::Reading;
-            self.disk = Some((BIRTH_TAG, DiskOp::Read { first: layout::identity(self.me, self.slot), count: 1 }));
+            self.disk = Some((BIRTH_TAG, OwnIdentity::read(self.me)));
         }
         self.net.handle_timeout(now, trace);
         self.tell(now, carrier);
@@ -127,7 +132,7 @@ impl Live {
             return Ok(());
         }
         let bytes = result.map_err(|error| HaltReason::Disk { error })?;
-        verify_identity(bytes, self.slot, self.cluster, self.me, self.nonce)?;
+        self.identity.check(bytes, self.cluster, self.me, self.nonce)?;
         self.verify = Verify::Done;
         Ok(())
     }

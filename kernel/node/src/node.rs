@@ -4,7 +4,7 @@ use quorate_base::event::{Event, Trace, TraceClock, TraceSink};
 use quorate_base::text::format_cut;
 use quorate_base::{DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId};
 use quorate_database::EndAction;
-use quorate_membership::{Change, Membership, Notification, Post};
+use quorate_membership::{Change, Deregister, DeregisterError, Membership, Notification, Post, RegisterError};
 
 use crate::birth::{Birth, BirthOutput, Boot};
 use crate::live::Live;
@@ -79,6 +79,7 @@ pub(crate) struct OwnedDecl {
     pub name: quorate_base::LevelName,
     pub barriers: quorate_base::Barriers,
     pub everywhere: bool,
+    pub deadline_ms: u32,
 }
 
 /// Why a node cannot begin.
@@ -127,7 +128,13 @@ impl Node {
             if !l.barriers.is_valid() || owned.iter().any(|o| o.order == l.order) {
                 return Err(NewNodeError::Level(l.order));
             }
-            let decl = OwnedDecl { order: l.order, name, barriers: l.barriers, everywhere: l.everywhere };
+            let decl = OwnedDecl {
+                order: l.order,
+                name,
+                barriers: l.barriers,
+                everywhere: l.everywhere,
+                deadline_ms: l.deadline_ms,
+            };
             owned.push(decl).map_err(|_| NewNodeError::TooManyLevels)?;
         }
         if owned.iter().all(|o| o.order != LevelOrder::MEMBERSHIP) {
@@ -194,7 +201,13 @@ impl Node {
         trace.event(Event::Boot { version: &self.version, cmdline: &self.cmdline });
         let mut live = Live::new(&boot, &born, now);
         for l in &self.levels {
-            let decl = LevelDecl { order: l.order, name: &l.name, barriers: l.barriers, everywhere: l.everywhere };
+            let decl = LevelDecl {
+                order: l.order,
+                name: &l.name,
+                barriers: l.barriers,
+                everywhere: l.everywhere,
+                deadline_ms: l.deadline_ms,
+            };
             if live.membership.register(&decl, &mut trace).is_err() {
                 return Some(HaltReason::Impossible { what: "a checked level could not be registered" });
             }
@@ -205,6 +218,9 @@ impl Node {
 
     fn halt(&mut self, now: Instant, reason: HaltReason, ports: &mut Ports<'_>) {
         let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        if let Stage::Live(live) = &mut self.stage {
+            live.membership.deregister_all(&mut trace);
+        }
         let text = format_cut::<192>(format_args!("{reason}"));
         if reason.is_wanted() {
             trace.event(Event::Halt { reason: &text });
@@ -324,10 +340,48 @@ impl Node {
         }
     }
 
+    /// Registers a level at run time (EP p. 6, the event manager): of user space, above every static level of this node; it
+    /// counts as one that not every node has. It joins by itself once the node is joined, and then its thread of control
+    /// takes notifications like that of any other. `Membership::level_status` tells how it stands.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn register(
+        &mut self,
+        now: Instant,
+        level: &LevelDecl<'_>,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), RegisterError> {
+        let Stage::Live(live) = &mut self.stage else { return Err(RegisterError::NotAlive) };
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        live.membership.register_run_time(now, level, &mut trace)?;
+        self.handle(now, Input::Tick, ports);
+        Ok(())
+    }
+
+    /// De-registers a level that was registered at run time: gracefully, by a leave of that level; or because what served it
+    /// has died, and then it is gone at once and the others recover.
+    ///
+    /// # Errors
+    /// See [`DeregisterError`].
+    pub fn deregister(
+        &mut self,
+        now: Instant,
+        level: LevelOrder,
+        how: Deregister,
+        ports: &mut Ports<'_>,
+    ) -> Result<(), DeregisterError> {
+        let Stage::Live(live) = &mut self.stage else { return Err(DeregisterError::NotAlive) };
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        live.membership.deregister(now, level, how, &mut trace)?;
+        self.handle(now, Input::Tick, ports);
+        Ok(())
+    }
+
     /// A level that has a notification to take, if there is one.
     pub fn poll_level(&self) -> Option<LevelOrder> {
-        let live = self.live()?;
-        self.levels.iter().map(|l| l.order).find(|order| live.membership.has_notification(*order))
+        let membership = &self.live()?.membership;
+        membership.member().levels().iter().map(|l| l.order).find(|order| membership.has_notification(*order))
     }
 
     /// A level's thread of control takes its notification (EP p. 5: it blocks until there is one).

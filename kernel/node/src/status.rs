@@ -1,8 +1,11 @@
-//! What a node tells an operator: `status` at the console, and at 3 a.m. why a node is out and what is being waited for.
+//! What a node tells an operator: `status` and `waits` at the console, and at 3 a.m. why a node is out, what is being waited
+//! for and since when.
 
 use core::fmt::{self, Write};
 
-use quorate_base::{Instant, NodeId, NodeState, Transition};
+use quorate_base::{Instant, LevelOrder, NodeId, NodeState, Transition};
+use quorate_membership::LevelStatus;
+use quorate_membership::master::Master;
 use quorate_membership::transition::At;
 
 use crate::live::Live;
@@ -23,8 +26,23 @@ impl Node {
         let Some(live) = self.live() else { return Ok(()) };
         live.write_head(now, out)?;
         live.write_nodes(now, out)?;
-        live.write_waits(out)?;
+        live.write_waits(now, out)?;
         live.write_counters(out)
+    }
+
+    /// Writes the answer to `waits`: what is being waited for, since when, and whose turn it is. All of it as this node
+    /// knows it; the master knows most.
+    ///
+    /// # Errors
+    /// Only if `out` fails.
+    pub fn write_waits(&self, now: Instant, out: &mut dyn Write) -> fmt::Result {
+        let lines = match (self.halted(), self.birth_waits_for(), self.live()) {
+            (Some(reason), _, _) => return writeln!(out, "halted: {reason}"),
+            (None, Some(waits), _) => return writeln!(out, "waits: being born: {waits}"),
+            (None, None, Some(live)) => live.write_waits(now, out)?,
+            (None, None, None) => 0,
+        };
+        if lines == 0 { writeln!(out, "nothing is waited for") } else { Ok(()) }
     }
 }
 
@@ -50,6 +68,11 @@ impl Live {
         }
         if let Some(refused) = self.membership.refused() {
             writeln!(out, "join refused: {}", refused.reason)?;
+        }
+        for level in self.membership.member().levels() {
+            if let Some(LevelStatus::Refused(reason)) = self.membership.level_status(level.order) {
+                writeln!(out, "level {} ({}) refused: {reason}", level.order, level.name)?;
+            }
         }
         let outside = self.membership.outside();
         if !outside.is_empty() {
@@ -86,30 +109,110 @@ impl Live {
         Ok(())
     }
 
-    /// What is being waited for, and whose turn it is.
-    fn write_waits(&self, out: &mut dyn Write) -> fmt::Result {
-        let Some(master) = self.membership.master() else { return Ok(()) };
-        if !master.unanswered().is_empty() {
-            writeln!(out, "waits: takeover, no answer yet from {}", master.unanswered())?;
+    /// What is being waited for, since when, and whose turn it is. Gives the number of lines.
+    fn write_waits(&self, now: Instant, out: &mut dyn Write) -> Result<u32, fmt::Error> {
+        let mut lines = 0;
+        if self.lock.frozen(now) {
+            lines += 1;
+            writeln!(out, "waits: the shared disk: a full beat gives the lease back")?;
         }
-        for n in NodeId::first(self.nodes) {
-            let Some(p) = master.progress(n) else { continue };
-            match p.at {
-                At::Running { level, round, barrier, awaiting } => writeln!(
-                    out,
-                    "waits: node {n} {} at level {level} barrier {barrier} round {round}: no acknowledgement yet from {awaiting}",
-                    p.transition
-                )?,
-                At::Waiting(level) if p.transition == Transition::ForcedLeaving => {
-                    writeln!(out, "waits: node {n} forced-leaving before level {level}: the fence")?;
-                }
-                At::Waiting(level) => {
-                    writeln!(out, "waits: node {n} {} before level {level}: the round there", p.transition)?;
-                }
-                At::Done => writeln!(out, "waits: node {n} {}: the view to be committed", p.transition)?,
+        if self.membership.state() == NodeState::Inactive {
+            lines += 1;
+            let for_ms = now.since_us(self.since) / 1000;
+            match self.membership.ballot().node() {
+                Some(master) => writeln!(out, "waits: to be let in by the master, node {master}, for {for_ms} ms")?,
+                None => writeln!(out, "waits: a master, or the lock, for {for_ms} ms")?,
             }
         }
-        Ok(())
+        lines += self.write_own_steps(now, out)?;
+        if let Some(master) = self.membership.master() {
+            lines += self.write_master_waits(master, now, out)?;
+        }
+        Ok(lines)
+    }
+
+    /// What this node's own levels were told: what they owe, and what they did while others have not.
+    fn write_own_steps(&self, now: Instant, out: &mut dyn Write) -> Result<u32, fmt::Error> {
+        let member = self.membership.member();
+        let mut lines = 0;
+        for (level, transition, wished) in member.pending() {
+            lines += 1;
+            let for_ms = now.since_us(wished) / 1000;
+            let level = self.named(level.order);
+            writeln!(out, "waits: level {level} {transition}: for {for_ms} ms the master's turn to begin it")?;
+        }
+        let steps = NodeId::first(self.nodes).flat_map(|n| [(n, member.step(n)), (n, member.local_step(n))]);
+        for (n, step) in steps {
+            let Some((step, acked)) = step else { continue };
+            lines += 1;
+            let told_ms = now.since_us(step.since) / 1000;
+            write!(
+                out,
+                "waits: node {n} {} at level {} barrier {} round {}: told {told_ms} ms ago, ",
+                step.subject.transition,
+                self.named(step.level),
+                step.barrier,
+                step.round
+            )?;
+            match (acked, self.membership.master().is_some()) {
+                (false, _) => writeln!(out, "this node's level has not acknowledged")?,
+                (true, false) => writeln!(out, "acknowledged here, others' turn")?,
+                (true, true) => writeln!(out, "acknowledged here")?,
+            }
+        }
+        Ok(lines)
+    }
+
+    /// What the master waits for.
+    fn write_master_waits(&self, master: &Master, now: Instant, out: &mut dyn Write) -> Result<u32, fmt::Error> {
+        let mut lines = 0;
+        if !master.unanswered().is_empty() {
+            lines += 1;
+            let for_ms = master.takeover_ms(now);
+            writeln!(out, "waits: takeover: for {for_ms} ms no answer from node {}", master.unanswered())?;
+        }
+        let own = |n| (n, master.progress(n), master.waited_ms(n, now));
+        let local = |n| (n, master.local_progress(n), master.local_waited_ms(n, now));
+        for (n, progress, for_ms) in NodeId::first(self.nodes).flat_map(|n| [own(n), local(n)]) {
+            let Some(p) = progress else { continue };
+            lines += 1;
+            write!(out, "waits: node {n} {}", p.transition)?;
+            let fence = master.fence_due(n).filter(|_| p.transition == Transition::ForcedLeaving);
+            match p.at {
+                At::Running { level, round, barrier, awaiting } => {
+                    write!(out, " at level {} barrier {barrier} round {round}: for {for_ms} ms ", self.named(level))?;
+                    if p.ending {
+                        writeln!(out, "node {awaiting} to hear that it is through")?;
+                    } else if awaiting.is_empty() {
+                        writeln!(out, "the other transitions there")?;
+                    } else {
+                        writeln!(out, "no acknowledgement from node {awaiting}")?;
+                    }
+                }
+                At::Waiting(level) => {
+                    write!(out, " before level {}: for {for_ms} ms ", self.named(level))?;
+                    match fence.filter(|_| level >= LevelOrder::FENCED_FROM) {
+                        Some(due) => writeln!(out, "the fence, through in {} ms", due.since_us(now) / 1000)?,
+                        None => writeln!(out, "the round there")?,
+                    }
+                }
+                At::Done => match fence {
+                    Some(due) => {
+                        writeln!(out, ": for {for_ms} ms the fence, through in {} ms", due.since_us(now) / 1000)?;
+                    }
+                    None => writeln!(out, ": for {for_ms} ms the view to be committed")?,
+                },
+            }
+        }
+        Ok(lines)
+    }
+
+    /// A level as it is shown: its order, and its name if this node has it.
+    fn named(&self, order: LevelOrder) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| match self.membership.member().levels().iter().find(|l| l.order == order) {
+            Some(level) => write!(f, "{order} ({})", level.name),
+            None => write!(f, "{order}"),
+        })
     }
 
     fn write_counters(&self, out: &mut dyn Write) -> fmt::Result {

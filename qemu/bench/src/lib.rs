@@ -1,7 +1,8 @@
-//! Benchmarks on QEMU: how long a boot, a failover, a leave and a transition step take, and what an idle node costs.
+//! Benchmarks. On QEMU: how long a boot, a failover, a leave and a transition step take, and what an idle node costs. In the
+//! simulator, without QEMU: how fast it is, and how times, messages and disk operations grow from 2 to 64 nodes.
 //!
-//! All times are the harness's, of the receipt of trace lines, so they include the serial port's delay; what is measured
-//! on a node's own clock says so. Targets are the design's.
+//! On QEMU all times are the harness's, of the receipt of trace lines, so they include the serial port's delay; what is
+//! measured on a node's own clock says so. Targets are the design's.
 #![forbid(unsafe_code)]
 
 mod boot;
@@ -9,13 +10,15 @@ mod failover;
 mod idle;
 mod report;
 mod rig;
+mod scale;
+mod sim;
 mod sizes;
 mod step;
 
 use quorate_launch::Tools;
 use quorate_scenario::Trouble;
 
-pub use report::{Report, Row};
+pub use report::{Bound, Report, Row};
 
 /// A benchmark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,12 +29,30 @@ pub enum Bench {
     Failover,
     /// What an idle node costs, and static sizes.
     Idle,
+    /// How fast the simulator is.
+    Sim,
+    /// 2 to 64 nodes in the simulator.
+    Scale,
 }
 
 impl Bench {
     /// All, with their names.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("boot", Self::Boot), ("failover", Self::Failover), ("idle", Self::Idle)];
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("boot", Self::Boot),
+        ("failover", Self::Failover),
+        ("idle", Self::Idle),
+        ("sim", Self::Sim),
+        ("scale", Self::Scale),
+    ];
+
+    /// Whether it runs machines.
+    pub const fn needs_qemu(self) -> bool {
+        matches!(self, Self::Boot | Self::Failover | Self::Idle)
+    }
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, bench)| *bench == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// The benchmarks of those names; all if there is none.
@@ -51,28 +72,32 @@ pub fn select(names: &[String]) -> Result<Vec<Bench>, String> {
     names.iter().map(find).collect()
 }
 
-/// Runs benchmarks. `short`: fewer repetitions.
+/// Runs benchmarks. `short`: fewer repetitions. `tools` are there if one of them needs QEMU.
 ///
 /// # Errors
 /// If a cluster cannot be run, or does not do what is to be measured.
-pub fn run(benches: &[Bench], short: bool, tools: &Tools, progress: &mut dyn FnMut(&str)) -> Result<Report, Trouble> {
+pub fn run(
+    benches: &[Bench],
+    short: bool,
+    tools: Option<&Tools>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, Trouble> {
     let mut report = Report::default();
     for bench in benches {
+        progress(&format!("bench {}", bench.name()));
+        let qemu = || tools.ok_or_else(|| Trouble::Broken(format!("bench {} needs QEMU", bench.name())));
         match bench {
-            Bench::Boot => {
-                progress("bench boot");
-                boot::run(if short { 3 } else { 20 }, tools, &mut report)?;
-            }
+            Bench::Boot => boot::run(if short { 3 } else { 20 }, qemu()?, &mut report)?,
             Bench::Failover => {
-                progress("bench failover");
-                failover::run(if short { 3 } else { 20 }, tools, &mut report)?;
-                step::run(tools, &mut report)?;
+                failover::run(if short { 3 } else { 20 }, qemu()?, &mut report)?;
+                step::run(qemu()?, &mut report)?;
             }
             Bench::Idle => {
-                progress("bench idle");
-                idle::run(if short { 3 } else { 10 }, tools, &mut report)?;
+                idle::run(if short { 3 } else { 10 }, qemu()?, &mut report)?;
                 sizes::add(&mut report);
             }
+            Bench::Sim => sim::run(if short { 60 } else { 400 }, &mut report)?,
+            Bench::Scale => scale::run(if short { 1 } else { 5 }, &mut report)?,
         }
     }
     Ok(report)
@@ -84,8 +109,8 @@ mod tests {
 
     #[test]
     fn benchmarks_are_chosen_by_name() {
-        assert_eq!(select(&[]).unwrap().len(), 3);
+        assert_eq!(select(&[]).unwrap().len(), 5);
         assert_eq!(select(&["idle".into(), "boot".into()]), Ok(vec![Bench::Idle, Bench::Boot]));
-        assert_eq!(select(&["x".into()]), Err("no benchmark `x`; there are boot, failover, idle".into()));
+        assert_eq!(select(&["x".into()]), Err("no benchmark `x`; there are boot, failover, idle, sim, scale".into()));
     }
 }

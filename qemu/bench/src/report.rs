@@ -2,6 +2,31 @@
 
 use serde_json::{Value, json};
 
+/// What a figure is to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// The most it should be.
+    AtMost(f64),
+    /// The least it should be.
+    AtLeast(f64),
+}
+
+impl Bound {
+    /// Whether a value reaches it.
+    pub fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+
+    const fn value(self) -> f64 {
+        match self {
+            Self::AtMost(value) | Self::AtLeast(value) => value,
+        }
+    }
+}
+
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -15,8 +40,8 @@ pub struct Row {
     pub worst: Option<f64>,
     /// Of both.
     pub unit: &'static str,
-    /// The most it should be, and in words.
-    pub target: Option<(f64, String)>,
+    /// What it should reach, and in words.
+    pub target: Option<(Bound, String)>,
     /// All samples.
     pub samples: Vec<f64>,
 }
@@ -41,7 +66,7 @@ pub fn median(samples: &[f64]) -> f64 {
 }
 
 impl Report {
-    /// Adds a figure with several samples.
+    /// Adds a figure with several samples, of which the largest is the worst.
     pub fn samples(&mut self, bench: &'static str, figure: &str, unit: &'static str, samples: Vec<f64>) -> &mut Row {
         let worst = samples.iter().copied().max_by(f64::total_cmp);
         self.push(Row { bench, figure: figure.into(), value: median(&samples), worst, unit, target: None, samples })
@@ -64,7 +89,7 @@ impl Report {
         let mut cells = vec![["bench", "figure", "median", "worst", "unit", "target", ""].map(str::to_owned)];
         for row in &self.rows {
             let verdict = match &row.target {
-                Some((most, _)) if row.value <= *most => "reached",
+                Some((bound, _)) if bound.holds(row.value) => "reached",
                 Some(_) => "MISSED",
                 None => "",
             };
@@ -92,8 +117,8 @@ impl Report {
     pub fn json(&self) -> Value {
         let row = |r: &Row| {
             json!({"bench": r.bench, "figure": r.figure, "median": r.value, "worst": r.worst, "unit": r.unit,
-                "target": r.target.as_ref().map(|(most, _)| most), "samples": r.samples,
-                "reached": r.target.as_ref().map(|(most, _)| r.value <= *most)})
+                "target": r.target.as_ref().map(|(bound, _)| bound.value()), "samples": r.samples,
+                "reached": r.target.as_ref().map(|(bound, _)| bound.holds(r.value))})
         };
         json!({ "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
     }
@@ -102,7 +127,12 @@ impl Report {
 impl Row {
     /// Sets the most that it should be.
     pub fn at_most(&mut self, most: f64, words: impl Into<String>) {
-        self.target = Some((most, words.into()));
+        self.target = Some((Bound::AtMost(most), words.into()));
+    }
+
+    /// Sets the least that it should be.
+    pub fn at_least(&mut self, least: f64, words: impl Into<String>) {
+        self.target = Some((Bound::AtLeast(least), words.into()));
     }
 }
 
@@ -139,5 +169,9 @@ mod tests {
         assert_eq!(json["rows"][0]["reached"], true);
         assert_eq!(json["rows"][0]["worst"], 2.0);
         assert_eq!(json["rows"][1]["reached"], false);
+        let row = report.single("sim", "speed", "x", 900.0);
+        row.at_least(1000.0, ">= 1000");
+        assert_eq!(report.json()["rows"][2]["reached"], false);
+        assert_eq!(report.json()["rows"][2]["target"], 1000.0);
     }
 }

@@ -29,7 +29,16 @@ pub struct Rig {
 /// A level that does no work.
 pub fn level(order: u16, name: &str, joining: u8) -> Level {
     let barriers = Barriers { joining, ..Barriers::ONE };
-    Level { order, name: name.to_owned(), barriers, work_ms: 0, hang: NodeSet::EMPTY, only_on: None }
+    Level {
+        order,
+        name: name.to_owned(),
+        barriers,
+        work_ms: 0,
+        hang: NodeSet::EMPTY,
+        only_on: None,
+        everywhere: true,
+        deadline_ms: 0,
+    }
 }
 
 /// Whether a line is the adoption of a view in which `subject` is in a state, in its present life as the view has it.

@@ -5,8 +5,8 @@
 //! lines; a hole in the middle is never tolerated.
 
 use crate::line::{Life, Line, What};
+use crate::map::{Map, Set};
 use crate::rule::{Findings, Rule};
-use std::collections::{HashMap, HashSet};
 
 /// How much of a life is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct LifeEnd {
 }
 
 /// All lives that wrote a line.
-pub(crate) type Lives = HashMap<Life, LifeEnd>;
+pub(crate) type Lives = Map<Life, LifeEnd>;
 
 #[derive(Debug)]
 struct Stream {
@@ -37,9 +37,9 @@ pub(crate) struct Form {
     t_us: u64,
     harness_seq: u64,
     end_seen: bool,
-    streams: HashMap<u8, Stream>,
-    incs: HashMap<u8, u32>,
-    hit_before_boot: HashSet<u8>,
+    streams: Map<u8, Stream>,
+    incs: Map<u8, u32>,
+    hit_before_boot: Set<u8>,
     pub(crate) lives: Lives,
 }
 

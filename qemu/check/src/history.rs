@@ -7,11 +7,12 @@
 
 use crate::form::Lives;
 use crate::line::{Life, Line, LockPhase, NodeState, What};
+use crate::map::Map;
 use crate::rule::{Findings, Rule};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// State and incarnation by node.
-pub(crate) type Members = BTreeMap<u8, (NodeState, u32)>;
+pub type Members = BTreeMap<u8, (NodeState, u32)>;
 
 /// What changed for one node from a view to its successor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Change {
 #[derive(Debug)]
 struct Known {
     members: Members,
+    /// Lamport clock and ballot of the first line that showed it.
+    first: (u64, u64),
     ballot_min: u64,
     ballot_max: u64,
 }
@@ -40,11 +43,15 @@ struct LifeState {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     views: BTreeMap<u64, Known>,
-    lives: HashMap<Life, LifeState>,
-    /// First Lamport clock at which a view showed this life in this state.
-    seen: HashMap<(Life, NodeState), u64>,
-    member_inc_max: HashMap<u8, u32>,
+    lives: Map<Life, LifeState>,
+    /// First Lamport clock at which a view showed this life in this state, and the ballot of that view.
+    seen: Map<(Life, NodeState), (u64, u64)>,
+    member_inc_max: Map<u8, u32>,
     holders: BTreeMap<u64, Life>,
+    /// Who was thought silent, or stood still: from then on a ballot decides, and any number of nodes may believe to hold.
+    doubted: bool,
+    /// Lives that held the lock and were ended from outside: their lowered flag may stand on the disk, untold.
+    fallen: BTreeSet<Life>,
     /// Whether a life's last lines may be missing (never in the simulator).
     streams_may_be_cut: bool,
 }
@@ -55,6 +62,36 @@ impl History {
         Self { streams_may_be_cut, ..Self::default() }
     }
 
+    /// Whether lines may be missing from the end of a life that was killed.
+    pub(crate) fn may_be_cut(&self) -> bool {
+        self.streams_may_be_cut
+    }
+
+    /// Whether this life took part in anything yet: what it registers from here on, it registers at run time.
+    pub(crate) fn has_begun(&self, life: Life) -> bool {
+        self.lives.contains_key(&life)
+    }
+
+    /// The highest ballot that this life is known to have known.
+    pub(crate) fn ballot_known(&self, life: Life) -> u64 {
+        self.lives.get(&life).map_or(0, |s| s.ballot_known)
+    }
+
+    /// The ballot under which this life holds the lock.
+    pub(crate) fn held(&self, life: Life) -> Option<u64> {
+        self.lives.get(&life)?.held
+    }
+
+    /// The newest view and who is in it.
+    pub(crate) fn newest_view(&self) -> Option<(u64, &Members)> {
+        self.views.last_key_value().map(|(number, known)| (*number, &known.members))
+    }
+
+    /// The newest view that this life adopted.
+    pub(crate) fn adopted_number(&self, life: Life) -> Option<u64> {
+        Some(self.lives.get(&life)?.view?.0)
+    }
+
     /// How many different views there were.
     pub(crate) fn views(&self) -> usize {
         self.views.len()
@@ -62,7 +99,12 @@ impl History {
 
     /// The Lamport clock at which a view first showed this life in this state.
     pub(crate) fn seen(&self, life: Life, state: NodeState) -> Option<u64> {
-        self.seen.get(&(life, state)).copied()
+        self.seen.get(&(life, state)).map(|(lc, _)| *lc)
+    }
+
+    /// The ballot of the view that first showed this life in this state.
+    pub(crate) fn seen_under(&self, life: Life, state: NodeState) -> Option<u64> {
+        self.seen.get(&(life, state)).map(|(_, ballot)| *ballot)
     }
 
     /// Whether a view before `lc` showed it in this state.
@@ -103,8 +145,38 @@ impl History {
         self.holders.last_key_value().is_some_and(|(_, life)| self.cut(*life, lc, lives))
     }
 
+    /// Somebody was suspected, or stood still, or the run did something that may lead to that.
+    pub(crate) fn doubt(&mut self) {
+        self.doubted = true;
+    }
+
+    /// Nodes were ended from outside.
+    pub(crate) fn fell(&mut self, nodes: &[u8]) {
+        self.fallen.extend(self.holders.values().filter(|holder| nodes.contains(&holder.node)));
+    }
+
+    /// DESIGN 4: without wrong suspicion there is one master. A life that ended without a word holds nothing once its node
+    /// has another.
+    fn check_one_holder(&self, life: Life, phase: LockPhase, lives: &Lives, out: &mut Findings) {
+        if phase == LockPhase::Lost && self.held(life).is_some() {
+            out.add(Rule::TwoMasters, "the lock is lost, and nobody was ever suspected");
+        }
+        if phase != LockPhase::Acquired {
+            return;
+        }
+        for holder in self.holders.values().filter(|holder| **holder != life && self.held(**holder).is_some()) {
+            let newer = lives.keys().any(|other| other.node == holder.node && other.inc > holder.inc);
+            if !newer && !self.fallen.contains(holder) && !lives.get(holder).is_none_or(|end| end.ended) {
+                out.add(Rule::TwoMasters, format!("{holder} holds the lock, and nobody was ever suspected"));
+            }
+        }
+    }
+
     /// Looks at a lock event.
-    pub(crate) fn on_lock(&mut self, life: Life, phase: LockPhase, ballot: u64, out: &mut Findings) {
+    pub(crate) fn on_lock(&mut self, life: Life, (phase, ballot): (LockPhase, u64), lives: &Lives, out: &mut Findings) {
+        if !self.doubted {
+            self.check_one_holder(life, phase, lives, out);
+        }
         let state = self.lives.entry(life).or_default();
         match phase {
             LockPhase::Want | LockPhase::Wait => {}
@@ -134,6 +206,7 @@ impl History {
 
     /// A node froze or thawed.
     pub(crate) fn on_freeze(&mut self, life: Life, frozen: bool) {
+        self.doubted |= frozen;
         self.lives.entry(life).or_default().frozen = frozen;
     }
 
@@ -153,8 +226,12 @@ impl History {
     pub(crate) fn on_view(&mut self, life: Life, line: &Line, lives: &Lives, out: &mut Findings) -> Vec<Change> {
         let What::View { ballot, view, members } = &line.what else { return Vec::new() };
         self.adopt(life, *ballot, *view, out);
-        for (node, (state, inc)) in members {
-            self.note_seen(Life { node: *node, inc: *inc }, *state, line.lc);
+        let at = (line.lc, *ballot);
+        // Views come mostly again and again; in an order that respects causality the first is the earliest.
+        if self.views.get(view).is_none_or(|known| known.first.0 > at.0 || known.first.1 > at.1) {
+            for (node, (state, inc)) in members {
+                self.note_seen(Life { node: *node, inc: *inc }, *state, at);
+            }
         }
         let changes = match self.views.get_mut(view) {
             Some(known) => {
@@ -167,10 +244,12 @@ impl History {
             }
             None => {
                 self.check_gap(*view, *ballot, line.lc, lives, out);
-                let known = Known { members: members.clone(), ballot_min: *ballot, ballot_max: *ballot };
+                self.check_booted(members, line.lc, lives, out);
+                let (ballot_min, ballot_max) = (*ballot, *ballot);
+                let known = Known { members: members.clone(), first: at, ballot_min, ballot_max };
                 self.views.insert(*view, known);
-                self.check_successor(view.saturating_add(1), line.lc, out);
-                self.check_successor(*view, line.lc, out)
+                self.check_successor(view.saturating_add(1), at, out);
+                self.check_successor(*view, at, out)
             }
         };
         self.check_ballots(*view, *ballot, out);
@@ -190,9 +269,19 @@ impl History {
         state.ballot_known = state.ballot_known.max(ballot);
     }
 
-    fn note_seen(&mut self, life: Life, state: NodeState, lc: u64) {
-        let first = self.seen.entry((life, state)).or_insert(lc);
-        *first = (*first).min(lc);
+    fn note_seen(&mut self, life: Life, state: NodeState, (lc, ballot): (u64, u64)) {
+        let first = self.seen.entry((life, state)).or_insert((lc, ballot));
+        *first = (first.0.min(lc), first.1.min(ballot));
+    }
+
+    /// Nobody joins who has not booted: its `boot` came before, unless its last lines are missing.
+    fn check_booted(&self, members: &Members, lc: u64, lives: &Lives, out: &mut Findings) {
+        for (node, (state, inc)) in members {
+            let life = Life { node: *node, inc: *inc };
+            if *state == NodeState::Joining && !lives.contains_key(&life) && !self.cut(life, lc, lives) {
+                out.add(Rule::NewIncarnation, format!("{life} joins and has not booted"));
+            }
+        }
     }
 
     fn check_gap(&self, view: u64, ballot: u64, lc: u64, lives: &Lives, out: &mut Findings) {
@@ -223,11 +312,14 @@ impl History {
     }
 
     /// Compares view `number` with its predecessor, if both are known.
-    fn check_successor(&mut self, number: u64, lc: u64, out: &mut Findings) -> Vec<Change> {
+    fn check_successor(&mut self, number: u64, at: (u64, u64), out: &mut Findings) -> Vec<Change> {
         let Some(before) = number.checked_sub(1).and_then(|n| self.views.get(&n)) else { return Vec::new() };
         let Some(after) = self.views.get(&number) else { return Vec::new() };
         if before.members.len() != after.members.len() {
             out.add(Rule::ViewChange, format!("view {number} is of other nodes than the one before"));
+        }
+        if before.members == after.members {
+            out.add(Rule::ViewChange, format!("view {number} changes nothing"));
         }
         let mut changes = Vec::new();
         for (node, (to, inc)) in &after.members {
@@ -247,10 +339,27 @@ impl History {
             }
         }
         for change in &changes {
-            self.note_seen(change.life, change.to, lc);
+            self.note_seen(change.life, change.to, at);
         }
         changes
     }
+}
+
+/// What is wrong with a view as the successor of another, if anything; the first thing is enough. `inc_max`: the highest
+/// incarnation that each node had as a member before.
+pub fn wrong_successor(before: &Members, after: &Members, inc_max: &BTreeMap<u8, u32>) -> Option<String> {
+    if before.keys().ne(after.keys()) {
+        return Some("it is of other nodes".into());
+    }
+    if before == after {
+        return Some("it changes nothing".into());
+    }
+    let mut out = Findings::default();
+    for ((node, (from, old_inc)), (to, inc)) in before.iter().zip(after.values()) {
+        let known = inc_max.get(node).copied().unwrap_or(0);
+        check_change(0, Life { node: *node, inc: *inc }, (*from, *old_inc, known), *to, &mut out);
+    }
+    out.take().into_iter().next().map(|violation| violation.what)
 }
 
 /// One node's change of state from a view to the next (EP p. 4 and Fig. 2; MISSION A8, A9).

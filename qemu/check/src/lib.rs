@@ -20,16 +20,24 @@
 
 #![forbid(unsafe_code)]
 
+mod forced;
 mod form;
 mod history;
 mod ledger;
 mod line;
+mod map;
+mod order;
 mod report;
 mod rule;
+mod stall;
 mod steps;
 mod storage;
+mod vector;
 
-pub use line::{Barriers, Life, Line, LockPhase, NodeState, RoundName, StepEvent, Transition, Via, What};
+pub use history::{Members, wrong_successor};
+pub use line::{
+    Barriers, FenceMethod, Life, Line, LockPhase, NodeState, RoundName, StallEvent, StepEvent, Transition, Via, What,
+};
 pub use report::{Counts, Report, check, check_file};
 pub use rule::{Rule, Violation};
 
@@ -37,6 +45,7 @@ use form::Form;
 use history::History;
 use rule::Findings;
 use serde_json::Value;
+use stall::Stalls;
 use steps::{Around, Steps};
 use storage::Storage;
 
@@ -74,6 +83,9 @@ impl Options {
     }
 }
 
+/// What a run may do without anybody standing still or being taken for silent.
+const HARMLESS: &[&str] = &["start", "leave", "command", "sleep", "snapshot"];
+
 /// Reads a trace and holds the rules.
 #[derive(Debug)]
 pub struct Checker {
@@ -84,7 +96,9 @@ pub struct Checker {
     form: Form,
     history: History,
     steps: Steps,
+    stalls: Stalls,
     storage: Storage,
+    now: (u64, u64),
     waiting: Vec<(u64, Line)>,
     out: Findings,
 }
@@ -101,6 +115,8 @@ impl Checker {
             form: Form::default(),
             history,
             steps: Steps::default(),
+            stalls: Stalls::default(),
+            now: (0, 0),
             storage: Storage::default(),
             waiting: Vec::new(),
             out: Findings::default(),
@@ -129,6 +145,14 @@ impl Checker {
         self.out.at(self.lines, Some(&line));
         self.asserts += u64::from(matches!(line.what, What::Assert { .. }));
         self.form.check(&line, self.options.faults_in_trace, &mut self.out);
+        if let What::Step { verb, nodes } = &line.what {
+            let ends = matches!(verb.as_str(), "kill" | "reset");
+            if ends && self.options.order == Order::Receipt {
+                self.history.fell(nodes);
+            } else if ends || !HARMLESS.contains(&verb.as_str()) {
+                self.history.doubt();
+            }
+        }
         if line.life().is_some() {
             match self.options.order {
                 Order::Lamport => self.waiting.push((self.lines, line)),
@@ -143,10 +167,16 @@ impl Checker {
         let mut waiting = std::mem::take(&mut self.waiting);
         // Of one life `lc` grows with `seq`; equal clocks of two nodes are independent of each other.
         waiting.sort_by_key(|(number, line)| (line.lc, line.node, line.inc, *number));
+        // Lamport clocks do not show which of two nodes was first, so what casts doubt does so for the whole run.
+        if waiting.iter().any(|(_, line)| matches!(line.what, What::Suspect { .. } | What::Freeze)) {
+            self.history.doubt();
+        }
         for (number, line) in &waiting {
             self.out.at(*number, Some(line));
             self.follow(line);
         }
+        let around = around(self.now, &self.history, &self.storage, &self.form);
+        self.stalls.finish(&around, &mut self.out);
         self.out.at(0, None);
         if self.lines == 0 {
             self.out.add(Rule::Form, "the trace is empty");
@@ -155,6 +185,34 @@ impl Checker {
             self.out.add(Rule::EndLast, "`end` is missing");
         }
         self.out.take()
+    }
+
+    /// The same for a run that says that its cluster has settled: no transition may be under way, nothing unacknowledged,
+    /// and all live members know the newest view.
+    pub fn finish_settled(&mut self) -> Vec<Violation> {
+        let mut found = self.finish();
+        let Some((number, members)) = self.history.newest_view() else { return found };
+        for (node, (state, inc)) in members {
+            let life = Life { node: *node, inc: *inc };
+            if !matches!(state, NodeState::Joined | NodeState::Inactive) {
+                self.out.add(Rule::Unfinished, format!("{life} is still {}", state.name()));
+            } else if *state == NodeState::Joined && self.history.adopted_number(life) != Some(number) {
+                self.out.add(Rule::Unfinished, format!("{life} does not know view {number}"));
+            }
+        }
+        let is_joined = |life: &Life| members.get(&life.node) == Some(&(NodeState::Joined, life.inc));
+        for (life, step) in self.steps.ledger.all_open().filter(|(life, _)| is_joined(life)) {
+            let what = format!(
+                "{life} owes the {} of {} at level {}, barrier {}",
+                step.transition.name(),
+                step.subject,
+                step.level,
+                step.barrier
+            );
+            self.out.add(Rule::Unfinished, what);
+        }
+        found.extend(self.out.take());
+        found
     }
 
     /// How much was checked so far.
@@ -174,6 +232,7 @@ impl Checker {
             fences: self.storage.fences,
             leases: self.storage.leases,
             writes: self.storage.writes,
+            waits: self.stalls.reports,
             asserts: self.asserts,
             tolerated: self.out.tolerated + self.steps.ledger.tolerated,
         }
@@ -189,51 +248,68 @@ impl Checker {
     /// Holds the rules between nodes for one line.
     fn follow(&mut self, line: &Line) {
         let Some(life) = line.life() else { return };
+        self.now = (line.lc, line.t_us);
         let out = &mut self.out;
         self.storage.on_line(life, line, self.options.order == Order::Receipt, out);
-        let changes = match &line.what {
+        let steps = &mut self.steps;
+        // What most lines are, first: nothing but the disk's business.
+        match &line.what {
             What::Lock { phase, ballot } => {
                 self.ballots += u64::from(*phase == LockPhase::Acquired);
-                self.history.on_lock(life, *phase, *ballot, out);
-                Vec::new()
+                return self.history.on_lock(life, (*phase, *ballot), &self.form.lives, out);
             }
-            What::Freeze | What::Thaw => {
-                self.history.on_freeze(life, matches!(line.what, What::Freeze));
-                Vec::new()
-            }
-            What::View { members, .. } => {
-                let own = members.get(&life.node);
-                if own.is_some_and(|(state, inc)| *state == NodeState::ForcedLeaving && *inc == life.inc) {
+            What::Suspect { .. } => self.history.doubt(),
+            What::Freeze | What::Thaw => return self.history.on_freeze(life, matches!(line.what, What::Freeze)),
+            What::View { ballot, view, members } => {
+                if let Some((state, inc)) = members.get(&life.node)
+                    && (*inc > life.inc || *inc == life.inc && *state == NodeState::ForcedLeaving)
+                {
                     self.storage.on_put_out(life, line.nt_us);
                 }
-                self.history.on_view(life, line, &self.form.lives, out)
-            }
-            _ => Vec::new(),
-        };
-        let around = Around { lc: line.lc, history: &self.history, storage: &self.storage, lives: &self.form.lives };
-        let steps = &mut self.steps;
-        match &line.what {
-            What::View { view, .. } => {
-                for change in changes {
-                    if let Some(members) = self.history.members(*view) {
-                        steps.on_change(change, &around, members, out);
+                let changes = self.history.on_view(life, line, &self.form.lives, out);
+                if let Some(members) = self.history.members(*view).filter(|_| !changes.is_empty()) {
+                    let around = around(self.now, &self.history, &self.storage, &self.form);
+                    for change in changes {
+                        steps.on_change(change, *ballot, &around, members, out);
                     }
                 }
+                return;
             }
+            _ => {}
+        }
+        let around = around(self.now, &self.history, &self.storage, &self.form);
+        match &line.what {
             What::Register { level, name, barriers } => {
-                steps.on_register(life, (*level, name, *barriers), line.lc, out);
+                steps.on_register(life, (*level, name, *barriers), &around, out);
             }
-            What::Deregister { level } => steps.on_deregister(life, *level, line.lc, out),
+            What::Deregister { level } => steps.on_deregister(life, *level, &around, out),
             What::Round { level, round, transitions, participants } => {
                 steps.on_round(life, (*round, *level), (transitions, participants), &around, out);
             }
             What::Notify(event) => steps.on_notify(life, event, &around, out),
             What::Ack(event) => steps.on_ack(life, event, &around, out),
+            What::StaleAck(event) => steps.on_stale_ack(life, event, &around, out),
             What::State { subject, level, is } => steps.on_state(life, (*subject, *level, *is), &around, out),
+            What::Waiting(stall) => self.stalls.on_stall(life, (stall, false), steps, &around, out),
+            What::Overdue(stall) => self.stalls.on_stall(life, (stall, true), steps, &around, out),
             What::Refuse { peer } => {
                 self.history.acts_as_master(life, &format!("the refusal of {peer}"), out);
             }
+            What::FenceBegin { peer, method } | What::Fence { peer, method, .. } => {
+                // To wait a lease out is to look on, which a frozen master may.
+                if *method == FenceMethod::Reservation || self.history.held(life).is_none() {
+                    self.history.acts_as_master(life, "a fence", out);
+                }
+                if !around.seen(*peer, NodeState::ForcedLeaving) {
+                    out.add(Rule::Fence, format!("a fence of {peer}, which no view puts out"));
+                }
+            }
+            What::Halt { .. } => steps.on_halt(life, out),
             _ => {}
         }
     }
+}
+
+fn around<'a>((lc, t_us): (u64, u64), history: &'a History, storage: &'a Storage, form: &'a Form) -> Around<'a> {
+    Around { lc, t_us, history, storage, lives: &form.lives }
 }

@@ -178,6 +178,26 @@ pub struct StepEvent {
     pub barrier: u32,
 }
 
+/// What has been waited for, for how long, and whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StallEvent {
+    /// The step.
+    pub step: StepEvent,
+    /// Who has not acknowledged it.
+    pub awaiting: Vec<u8>,
+    /// For how long, ms.
+    pub waited_ms: u64,
+}
+
+/// How a node is kept from the shared disk.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FenceMethod {
+    /// Its lease is waited out.
+    Lease,
+    /// Its registration is preempted.
+    Reservation,
+}
+
 /// What a line tells. Events that no rule looks at are [`What::Other`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the fields are the contract's, named as there")]
@@ -219,11 +239,15 @@ pub enum What {
     /// The lease was renewed.
     Lease { issued_nt_us: u64, until_nt_us: u64 },
     /// A fence starts.
-    FenceBegin { peer: Life },
+    FenceBegin { peer: Life, method: FenceMethod },
     /// A fence is through.
-    Fence { peer: Life, ok: bool },
+    Fence { peer: Life, method: FenceMethod, ok: bool },
     /// A join was refused.
     Refuse { peer: Life },
+    /// A step has not been acknowledged for long.
+    Waiting(StallEvent),
+    /// A step has not been acknowledged within its level's deadline.
+    Overdue(StallEvent),
     /// A shared block was written.
     SharedWrite { region: String, issued_nt_us: u64 },
     /// An unwanted halt.
@@ -330,7 +354,9 @@ fn what(v: &Value, ev: &str) -> Result<What, String> {
         "lease" => What::Lease { issued_nt_us: number(v, "issued_nt_us")?, until_nt_us: number(v, "until_nt_us")? },
         "fence_begin" | "fence" => fence(v, ev)?,
         "refuse" => {
-            text(v, "reason")?;
+            if text(v, "reason")?.is_empty() {
+                return Err("`reason` is empty".into());
+            }
             What::Refuse { peer: life(v, "peer", "peer_inc")? }
         }
         "shared_write" => {
@@ -338,6 +364,8 @@ fn what(v: &Value, ev: &str) -> Result<What, String> {
             number(v, "blocks")?;
             What::SharedWrite { region: text(v, "region")?.into(), issued_nt_us: number(v, "issued_nt_us")? }
         }
+        "waiting" => What::Waiting(stall(v)?),
+        "overdue" => What::Overdue(stall(v)?),
         "panic" => What::Panic { reason: text(v, "reason")?.into() },
         "halt" => What::Halt { reason: text(v, "reason")?.into() },
         other => What::Other(other.into()),
@@ -345,12 +373,13 @@ fn what(v: &Value, ev: &str) -> Result<What, String> {
 }
 
 fn fence(v: &Value, ev: &str) -> Result<What, String> {
-    let method = text(v, "method")?;
-    if !matches!(method, "lease" | "reservation") {
-        return Err(format!("`method` is \"{method}\""));
-    }
+    let method = match text(v, "method")? {
+        "lease" => FenceMethod::Lease,
+        "reservation" => FenceMethod::Reservation,
+        other => return Err(format!("`method` is \"{other}\"")),
+    };
     let (peer, ok) = (life(v, "peer", "peer_inc")?, flag(v, "ok")?);
-    Ok(if ev == "fence" { What::Fence { peer, ok } } else { What::FenceBegin { peer } })
+    Ok(if ev == "fence" { What::Fence { peer, method, ok } } else { What::FenceBegin { peer, method } })
 }
 
 fn field_of<'v>(v: &'v Value, field: &str) -> Result<&'v Value, String> {
@@ -464,6 +493,10 @@ fn members(v: &Value) -> Result<BTreeMap<u8, (NodeState, u32)>, String> {
 fn transitions(v: &Value) -> Result<Vec<(Life, Transition)>, String> {
     let list = field_of(v, "transitions")?.as_array().ok_or("`transitions` is not a list")?;
     list.iter().map(|t| Ok((life(t, "subject", "subject_inc")?, transition(t)?))).collect()
+}
+
+fn stall(v: &Value) -> Result<StallEvent, String> {
+    Ok(StallEvent { step: step(v)?, awaiting: node_ids(v, "awaiting")?, waited_ms: number(v, "waited_ms")? })
 }
 
 fn step(v: &Value) -> Result<StepEvent, String> {

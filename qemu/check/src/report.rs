@@ -36,6 +36,8 @@ pub struct Counts {
     pub leases: u64,
     /// Shared writes.
     pub writes: u64,
+    /// Reports of steps that were not acknowledged for long.
+    pub waits: u64,
     /// Expectations of the scenario.
     pub asserts: u64,
     /// What could not be proved because a killed node's last lines are missing.

@@ -3,9 +3,22 @@
 use crate::line::Line;
 use std::fmt;
 
-/// A rule that every trace has to keep. The comment says what is wrong when it is reported.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Rule {
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident,)+) => {
+        /// A rule that every trace has to keep. The comment says what is wrong when it is reported.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Rule {
+            $($(#[$doc])* $rule,)+
+        }
+
+        impl Rule {
+            /// All rules: a test holds that each of them is broken by some trace and caught.
+            pub const ALL: &[Self] = &[$(Self::$rule),+];
+        }
+    };
+}
+
+rules! {
     /// A line lacks a field, has one of the wrong type, or the harness clock went back.
     Form,
     /// `seq` has a hole or a repetition.
@@ -38,20 +51,30 @@ pub enum Rule {
     NewIncarnation,
     /// One ballot was acquired by two nodes, or twice.
     OneMaster,
+    /// Two nodes held the lock at a time, or one lost it, though nobody was ever suspected and nothing stood still.
+    TwoMasters,
     /// A node acquired a ballot that is not above all that it knew.
     BallotGrows,
     /// A node acted as the master without holding the lock, or while frozen.
     NotMaster,
+    /// A node obeyed a master although it knew a newer ballot.
+    OldMaster,
+    /// A node that knows that it was put out went on (MISSION A11).
+    Excluded,
     /// A round's name stands for two different rounds.
     RoundChanged,
     /// A round leaves out a participant, or has one that cannot take part.
     Participants,
+    /// A join or a graceful leave began at a level where another round or a forced leave was under way.
+    RoundOverlap,
     /// A round or a notification of a transition that no committed view shows.
     NotCommitted,
     /// A notification or acknowledgement that its round does not have.
     UnknownRound,
     /// A level that is not registered, or under another name or with other barriers.
     NotRegistered,
+    /// A level of the kernel came or went at run time, one of user space below a static one, or one that is left at a halt.
+    RunTimeLevel,
     /// A barrier beyond what the level registered.
     BarrierCount,
     /// A level was notified of the same step twice.
@@ -66,18 +89,36 @@ pub enum Rule {
     TableOne,
     /// An acknowledgement without its notification, or a second one.
     AckWithoutNotify,
+    /// An acknowledgement was refused as late although nothing overtook it.
+    StaleAck,
     /// A forced leave was notified above what the survivors had heard of the node (EP Fig. 13–15, MISSION A10).
     TooHigh,
     /// A view ends a transition that is not through at every level.
     LostTransition,
+    /// A leave was committed while a notification of its node was outstanding.
+    LeaveTooSoon,
+    /// Something is still under way, though the run says that the cluster has settled.
+    Unfinished,
     /// A state was reported before all participants acknowledged.
     StateEarly,
+    /// A state was reported twice.
+    StateTwice,
+    /// A wait was reported for nobody, too soon, or for what is not outstanding.
+    Waiting,
+    /// What was overdue was not put out, or its master went on.
+    Overdue,
     /// A forced leave without a fence, or notified at level 20 or above before it.
     Fence,
+    /// A fence by lease ended before its victim's lease did.
+    FenceEarly,
+    /// Services were told of a forced leave before the victim's lease had certainly run out.
+    ServicesEarly,
     /// A node that was put out wrote something shared.
     WriteAfterFence,
-    /// A shared write after the lease had run out.
+    /// A shared write after the lease had run out, or while frozen.
     Lease,
+    /// A lease that does not run from the submission of a write of its own heartbeat (DESIGN 4).
+    LeaseStart,
     /// `freeze` and `thaw` do not alternate.
     FreezeThaw,
     /// `suspect` and `trust` of one peer on one path do not alternate.
@@ -135,10 +176,19 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Where in the trace.
+#[derive(Clone, Copy, Default, Debug)]
+struct Place {
+    line: u64,
+    node: Option<u8>,
+    inc: Option<u32>,
+    seq: Option<u64>,
+}
+
 /// Where the rules put what they find, with the line that is being looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    place: Option<Violation>,
+    place: Option<Place>,
     found: Vec<Violation>,
     /// What could not be proved because a killed node's last lines are missing.
     pub(crate) tolerated: u64,
@@ -146,30 +196,20 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// From here on the findings belong to this line.
-    pub(crate) fn at(&mut self, number: u64, line: Option<&Line>) {
-        self.place = Some(Violation {
-            rule: Rule::Form,
-            line: number,
-            node: line.and_then(|l| l.node),
-            inc: line.and_then(|l| l.inc),
-            seq: line.map(|l| l.seq),
-            what: String::new(),
-        });
+    pub(crate) fn at(&mut self, line: u64, of: Option<&Line>) {
+        self.place =
+            Some(Place { line, node: of.and_then(|l| l.node), inc: of.and_then(|l| l.inc), seq: of.map(|l| l.seq) });
+    }
+
+    /// The line that is being looked at.
+    pub(crate) fn line(&self) -> u64 {
+        self.place.as_ref().map_or(0, |place| place.line)
     }
 
     /// Reports a violation.
     pub(crate) fn add(&mut self, rule: Rule, what: impl Into<String>) {
-        let mut violation = self.place.clone().unwrap_or(Violation {
-            rule,
-            line: 0,
-            node: None,
-            inc: None,
-            seq: None,
-            what: String::new(),
-        });
-        violation.rule = rule;
-        violation.what = what.into();
-        self.found.push(violation);
+        let Place { line, node, inc, seq } = self.place.unwrap_or_default();
+        self.found.push(Violation { rule, line, node, inc, seq, what: what.into() });
     }
 
     /// Takes everything that was found since the last call.

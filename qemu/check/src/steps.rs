@@ -1,4 +1,5 @@
-//! The rules of levels, rounds and barriers (EP p. 5 to 8, Fig. 2, Table 1; DESIGN 5; MISSION A4 to A10).
+//! The rules of levels and rounds (EP p. 5 to 8, Fig. 2, Table 1; DESIGN 5; MISSION A1 to A10): what a round is, who takes
+//! part, what may be said in it. In what order: `order`; forced leaves: `forced`; each level's state vector: `vector`.
 //!
 //! An acknowledgement travels to the master before the master sends what depends on it, so in every legal trace its
 //! Lamport clock is smaller than that of every notification that depends on it, on whatever node.
@@ -11,9 +12,11 @@ use crate::form::Lives;
 use crate::history::{Change, History, Members};
 use crate::ledger::{At, Ledger, Progress, Registered, Round, Step};
 use crate::line::{Barriers, Life, NodeState, RoundName, StepEvent, Transition};
+use crate::map::Map;
 use crate::rule::{Findings, Rule};
 use crate::storage::Storage;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::vector::Vectors;
+use std::collections::BTreeSet;
 
 /// The first level that touches what a dead node owned (DESIGN 7).
 pub(crate) const FENCED_FROM: u16 = 20;
@@ -32,29 +35,31 @@ pub(crate) struct StepCounts {
 }
 
 /// Everything else that a rule looks at.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Around<'a> {
     pub(crate) lc: u64,
+    /// When the line was written, by the harness clock.
+    pub(crate) t_us: u64,
     pub(crate) history: &'a History,
     pub(crate) storage: &'a Storage,
     pub(crate) lives: &'a Lives,
 }
 
 impl<'a> Around<'a> {
-    fn at(&self) -> At<'a> {
+    pub(crate) fn at(&self) -> At<'a> {
         At { lc: self.lc, history: self.history, lives: self.lives }
     }
 
-    fn at_lc(&self, lc: u64) -> At<'a> {
-        At { lc, ..self.at() }
-    }
-
-    fn master_cut(&self, ballot: u64) -> bool {
+    pub(crate) fn master_cut(&self, ballot: u64) -> bool {
         self.history.master_cut(ballot, self.lc, self.lives)
     }
 
-    fn newest_master_cut(&self) -> bool {
+    pub(crate) fn newest_master_cut(&self) -> bool {
         self.history.newest_master_cut(self.lc, self.lives)
+    }
+
+    pub(crate) fn seen(&self, life: Life, state: NodeState) -> bool {
+        self.history.seen_before(life, state, self.lc)
     }
 }
 
@@ -62,27 +67,62 @@ impl<'a> Around<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     pub(crate) ledger: Ledger,
-    /// What a node reported of another at a level.
-    reported: HashMap<(Life, u16), BTreeMap<Life, NodeState>>,
+    pub(crate) vectors: Vectors,
+    /// Rounds of joins and graceful leaves that were not known to be through when they were last looked at, by level.
+    gathering: Map<u16, BTreeSet<RoundName>>,
+    /// Run-time levels whose join has begun, by node.
+    begun: Map<Life, BTreeSet<u16>>,
     pub(crate) counts: StepCounts,
 }
 
 impl Steps {
     /// A level registered.
-    pub(crate) fn on_register(&mut self, life: Life, reg: (u16, &str, Barriers), lc: u64, out: &mut Findings) {
+    pub(crate) fn on_register(
+        &mut self,
+        life: Life,
+        reg: (u16, &str, Barriers),
+        around: &Around<'_>,
+        out: &mut Findings,
+    ) {
         let (level, name, barriers) = reg;
+        let at_run_time = around.history.has_begun(life);
         let levels = self.ledger.registered.entry(life).or_default();
         if levels.get(&level).is_some_and(|r| r.gone_lc.is_none()) {
             out.add(Rule::NotRegistered, format!("level {level} is registered twice"));
         }
-        levels.insert(level, Registered { name: name.into(), barriers, lc, gone_lc: None });
+        let static_top = levels.iter().rev().find(|(_, r)| !r.at_run_time).map(|(l, _)| *l);
+        if at_run_time && level < USER_FROM {
+            out.add(Rule::RunTimeLevel, format!("level {level} of the kernel is registered at run time"));
+        } else if at_run_time && static_top.is_some_and(|top| top >= level) {
+            out.add(Rule::RunTimeLevel, format!("level {level} is registered at run time, below {static_top:?}"));
+        }
+        levels.insert(
+            level,
+            Registered { name: name.into(), barriers, lc: around.lc, gone_lc: None, at_run_time, waits: at_run_time },
+        );
+        if let Some(begun) = self.begun.get_mut(&life) {
+            begun.remove(&level);
+        }
     }
 
     /// A level went.
-    pub(crate) fn on_deregister(&mut self, life: Life, level: u16, lc: u64, out: &mut Findings) {
+    pub(crate) fn on_deregister(&mut self, life: Life, level: u16, around: &Around<'_>, out: &mut Findings) {
         match self.ledger.registered.entry(life).or_default().get_mut(&level) {
-            Some(r) if r.gone_lc.is_none() => r.gone_lc = Some(lc),
+            Some(r) if r.gone_lc.is_none() => r.gone_lc = Some(around.lc),
             _ => out.add(Rule::NotRegistered, format!("level {level} goes, but is not there")),
+        }
+        if level < USER_FROM {
+            out.add(Rule::RunTimeLevel, format!("level {level} of the kernel goes"));
+        }
+        self.vectors.gone(life, level);
+        self.ledger.forget_own(life, level);
+    }
+
+    /// A wanted halt (MISSION A3: levels of user space are de-registered when their node leaves).
+    pub(crate) fn on_halt(&mut self, life: Life, out: &mut Findings) {
+        let Some(levels) = self.ledger.registered.get(&life) else { return };
+        for (level, _) in levels.iter().filter(|(_, r)| r.at_run_time && r.gone_lc.is_none()) {
+            out.add(Rule::RunTimeLevel, format!("{life} halts, and level {level} was not de-registered"));
         }
     }
 
@@ -97,13 +137,14 @@ impl Steps {
     ) {
         self.counts.rounds += 1;
         let held = around.history.acts_as_master(life, "a round", out);
-        if let Some(known) = self.ledger.rounds.get(&name) {
+        if let Some(known) = self.ledger.rounds.get_mut(&name) {
             let same = known.level == level
                 && known.transitions.iter().eq(&BTreeSet::from_iter(transitions.iter().copied()))
                 && known.participants.keys().eq(&BTreeSet::from_iter(participants.iter().copied()));
             if !same {
                 out.add(Rule::RoundChanged, format!("round {name} was another one before"));
             }
+            known.issued = known.issued.max(held.unwrap_or_default());
             return;
         }
         let adopted = around.history.adopted(life);
@@ -112,17 +153,19 @@ impl Steps {
             level,
             transitions: transitions.iter().copied().collect(),
             participants: participants.iter().map(|node| (*node, inc_of(node))).collect(),
+            issued: held.unwrap_or(name.ballot).max(name.ballot),
+            lc: around.lc,
         };
-        if held == Some(name.ballot) {
-            self.check_participants(life, name, &round, around, out);
-        } else if held.is_some() && !around.master_cut(name.ballot) {
-            out.add(Rule::NotMaster, format!("a new round {name} under ballot {held:?}"));
-        }
         for (subject, transition) in &round.transitions {
             self.check_committed(*subject, *transition, (level, name), around, out);
-            if level >= USER_FROM && *transition == Transition::Joining {
-                self.ledger.forget(*subject, level);
-            }
+            self.begin_again(*subject, *transition, level, around);
+        }
+        if held == Some(name.ballot) {
+            self.check_subjects(life, name, &round, around, out);
+            self.check_participants(life, name, &round, around, out);
+            self.check_gathering(life, name, &round, around, out);
+        } else if held.is_some() && !around.master_cut(name.ballot) {
+            out.add(Rule::NotMaster, format!("a new round {name} under ballot {held:?}"));
         }
         self.ledger.add_round(name, round);
     }
@@ -133,11 +176,14 @@ impl Steps {
         let known = self.check_in_round(life, event, around, out);
         self.check_registered(life, event, around, out);
         self.check_committed(event.subject, event.transition, (event.level, event.round), around, out);
-        self.check_table_one(life, event, around, out);
-        self.check_fence(event, around, out);
+        self.check_join_done(event, around, out);
         if event.transition == Transition::ForcedLeaving {
+            self.check_fence(event, around, out);
+            self.check_services(event, around, out);
             self.check_too_high(event, around, out);
+            self.check_levels_left_behind(life, event, around, out);
         }
+        self.vectors.on_notify(life, event, &mut self.ledger, around.at(), out);
         if !self.ledger.add_notify(life, event) {
             out.add(Rule::StepTwice, format!("{} was notified before", words(event)));
         }
@@ -145,10 +191,12 @@ impl Steps {
             if known {
                 self.check_barrier(event, around, out);
             }
-        } else if event.transition == Transition::Leaving {
-            self.check_levels_above(event, around, out);
-        } else {
-            self.check_levels_below(event, around, out);
+        } else if !self.is_local(event.subject, event.transition, event.level, around) {
+            if event.transition == Transition::Leaving {
+                self.check_levels_above(event, around, out);
+            } else {
+                self.check_levels_below(event, around, out);
+            }
         }
     }
 
@@ -172,6 +220,26 @@ impl Steps {
         }
     }
 
+    /// An acknowledgement came too late: only of what was told, and then acknowledged, overtaken or ended.
+    pub(crate) fn on_stale_ack(&mut self, life: Life, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
+        let step = Step::from(event);
+        if !self.ledger.notified.contains_key(&(life, step)) {
+            // The level may be gone, and come again, since it was told.
+            if self.ledger.registered.get(&life).is_none_or(|l| l.get(&event.level).is_none_or(|r| !r.at_run_time)) {
+                out.add(Rule::AckWithoutNotify, format!("{} was not notified", words(event)));
+            }
+            return;
+        }
+        let overtaken = self.ledger.has_acked(life, step)
+            || self.vectors.told(life, event.level, event.subject) != Some(event.transition.during())
+            || around.seen(event.subject, NodeState::ForcedLeaving) && event.transition != Transition::ForcedLeaving
+            || around.seen(event.subject, NodeState::Inactive)
+            || self.ledger.level(life, event.level, around.lc).is_none();
+        if !overtaken {
+            out.add(Rule::StaleAck, format!("{} is refused as late, but nothing overtook it", words(event)));
+        }
+    }
+
     /// A state was reported.
     pub(crate) fn on_state(
         &mut self,
@@ -182,20 +250,23 @@ impl Steps {
     ) {
         self.counts.states += 1;
         let Some(level) = level else {
-            if !around.history.seen_before(subject, is, around.lc) {
+            if !around.seen(subject, is) {
                 out.add(Rule::StateEarly, format!("{subject} is {} in no view", is.name()));
             }
             return;
         };
-        self.reported.entry((life, level)).or_default().insert(subject, is);
         let ended_by = match is {
             NodeState::Joined => [Some(Transition::Joining), None],
             NodeState::Inactive => [Some(Transition::Leaving), Some(Transition::ForcedLeaving)],
-            _ => return,
+            _ => {
+                out.add(Rule::StateEarly, format!("{} is no end of a transition", is.name()));
+                return;
+            }
         };
+        self.vectors.on_state(life, level, subject, is, out);
         let (mut rounds, mut missing) = (false, Vec::new());
         for transition in ended_by.into_iter().flatten() {
-            match self.ledger.transition_through(subject, transition, level, around.at()) {
+            match self.ledger.transition_through((subject, transition, level), u64::MAX, around.at()) {
                 Progress::Through(_) => return,
                 Progress::Missing(nodes) => {
                     rounds = true;
@@ -218,20 +289,102 @@ impl Steps {
         }
     }
 
-    /// A committed view ends or begins something.
-    pub(crate) fn on_change(&mut self, change: Change, around: &Around<'_>, members: &Members, out: &mut Findings) {
+    /// A committed view ends or begins something. `ballot`: the one under which it was announced first.
+    pub(crate) fn on_change(
+        &mut self,
+        change: Change,
+        ballot: u64,
+        around: &Around<'_>,
+        members: &Members,
+        out: &mut Findings,
+    ) {
         match (change.from, change.to) {
             (_, NodeState::Joined) => self.check_join_complete(change.life, around, out),
-            (NodeState::Leaving, NodeState::Inactive) => self.check_leave_complete(change.life, around, out),
+            (NodeState::Leaving, NodeState::Inactive) => self.check_leave_complete(change.life, ballot, around, out),
             (NodeState::ForcedLeaving, NodeState::Inactive) => {
                 self.check_forced_leave_complete(change.life, around, members, out);
             }
+            (_, NodeState::Leaving) => self.check_leave_begins(change.life, around, out),
             _ => {}
         }
     }
 
+    /// Whether a transition is that of one level alone, while its node stays what it is.
+    pub(crate) fn is_local(&self, subject: Life, transition: Transition, level: u16, around: &Around<'_>) -> bool {
+        level >= USER_FROM
+            && match transition {
+                Transition::Joining => {
+                    let here = self.ledger.registered.get(&subject).and_then(|levels| levels.get(&level));
+                    here.is_some_and(|r| r.at_run_time) || around.seen(subject, NodeState::Joined)
+                }
+                t => !around.seen(subject, t.during()),
+            }
+    }
+
+    /// A level that was registered again in the same life joins anew.
+    fn begin_again(&mut self, subject: Life, transition: Transition, level: u16, around: &Around<'_>) {
+        let run_time = self.ledger.registered.get(&subject).and_then(|l| l.get(&level)).is_some_and(|r| r.at_run_time);
+        if !run_time || transition != Transition::Joining || !self.begun.entry(subject).or_default().insert(level) {
+            return;
+        }
+        if let Some(here) = self.ledger.registered.get_mut(&subject).and_then(|l| l.get_mut(&level)) {
+            here.waits = false;
+        }
+        for leave in [Transition::Leaving, Transition::ForcedLeaving] {
+            let progress = self.ledger.transition_through((subject, leave, level), u64::MAX, around.at());
+            if matches!(progress, Progress::Through(_)) {
+                self.vectors.left(level, subject);
+            }
+        }
+        self.vectors.begins_again(level, subject, &mut self.ledger, around.at());
+        self.ledger.forget(subject, level);
+    }
+
+    /// A round is of transitions that its master's own view shows, with their subjects.
+    fn check_subjects(
+        &mut self,
+        master: Life,
+        name: RoundName,
+        round: &Round,
+        around: &Around<'_>,
+        out: &mut Findings,
+    ) {
+        use NodeState::{ForcedLeaving, Joined, Joining, Leaving};
+        let Some(view) = around.history.adopted(master) else { return };
+        for (subject, transition) in &round.transitions {
+            let state = view.get(&subject.node).filter(|(_, inc)| *inc == subject.inc).map(|(state, _)| *state);
+            let user = round.level >= USER_FROM;
+            let right = match (transition, state) {
+                (_, Some(state)) if state == transition.during() => true,
+                // After a takeover, so that it may be overtaken at once where it had not been delivered (DESIGN 5).
+                (Transition::Joining, Some(ForcedLeaving)) => {
+                    let heard = match self.ledger.newest(*subject, *transition, round.level, name.ballot) {
+                        Some(known) => known.ballot < name.ballot,
+                        None => self.may_have_heard(*subject, round.level, name.ballot, around),
+                    };
+                    heard && !round.participants.contains_key(&subject.node)
+                }
+                // At a level of user space, while the node stays what it is.
+                (Transition::Joining | Transition::Leaving, Some(Joined)) => user,
+                (Transition::ForcedLeaving, Some(Joining | Joined | Leaving)) => user,
+                _ => false,
+            };
+            if !right {
+                let what = format!("round {name}: {} of {subject}, which the view has as {state:?}", transition.name());
+                out.add(Rule::NotCommitted, what);
+            }
+            let inside = round.participants.contains_key(&subject.node);
+            if *transition == Transition::ForcedLeaving && inside && state == Some(ForcedLeaving) {
+                out.add(Rule::Participants, format!("round {name} asks {subject}, which it puts out"));
+            } else if *transition != Transition::ForcedLeaving && !inside && state != Some(ForcedLeaving) {
+                out.add(Rule::Participants, format!("round {name} is without its subject, {subject}"));
+            }
+        }
+    }
+
+    /// DESIGN 5: joined at that level, plus the joining ones in the round, minus the forced-out.
     fn check_participants(
-        &self,
+        &mut self,
         master: Life,
         name: RoundName,
         round: &Round,
@@ -239,42 +392,138 @@ impl Steps {
         out: &mut Findings,
     ) {
         let Some(view) = around.history.adopted(master) else { return };
-        let leaves =
-            |node: u8| round.transitions.iter().any(|(s, t)| s.node == node && *t == Transition::ForcedLeaving);
-        for (subject, transition) in &round.transitions {
-            // A join that a forced leave overtakes may be named without its subject, which is dead.
-            let alive = view.get(&subject.node).is_some_and(|(state, _)| state.is_member());
-            let inside = round.participants.contains_key(&subject.node);
-            if *transition != Transition::ForcedLeaving && alive && !inside {
-                out.add(Rule::Participants, format!("round {name} is without its subject, {subject}"));
-            }
-        }
+        let level = round.level;
         for (node, inc) in &round.participants {
-            let member = view.get(node).is_some_and(|(state, _)| state.is_member());
-            if !member {
+            if !view.get(node).is_some_and(|(state, _)| state.is_member()) {
                 out.add(Rule::Participants, format!("round {name} has node {node}, which is no member"));
             } else if let Some(inc) = inc {
                 let life = Life { node: *node, inc: *inc };
-                let here = self.ledger.registered.get(&life).is_none_or(|levels| levels.contains_key(&round.level));
+                let here = self.ledger.registered.get(&life).is_none_or(|levels| levels.contains_key(&level));
                 if !here {
-                    out.add(Rule::NotRegistered, format!("round {name} has {life}, without level {}", round.level));
+                    out.add(Rule::NotRegistered, format!("round {name} has {life}, without level {level}"));
                 }
             }
         }
-        // Whom this master itself reported as joined at this level has to take part; who has left it must not.
-        for (life, state) in self.reported.get(&(master, round.level)).into_iter().flatten() {
-            let member = view.get(&life.node).is_some_and(|(s, inc)| s.is_member() && *inc == life.inc);
-            let here = self.ledger.level(*life, round.level, around.lc).is_some();
-            let inside = round.participants.contains_key(&life.node);
-            if !member || !here || leaves(life.node) {
+        for (node, (state, inc)) in view {
+            let life = Life { node: *node, inc: *inc };
+            let subject = round.transitions.iter().any(|(s, _)| *s == life);
+            if !state.is_member() || subject || self.ledger.level(life, level, around.lc).is_none() {
                 continue;
             }
-            if *state == NodeState::Joined && !inside {
-                out.add(Rule::Participants, format!("round {name} is without {life}, which is joined at its level"));
-            } else if *state == NodeState::Inactive && inside {
+            let inside = round.participants.contains_key(node);
+            let joins = self.ledger.newest(life, Transition::Joining, level, name.ballot).is_some();
+            let leaves = [Transition::Leaving, Transition::ForcedLeaving]
+                .into_iter()
+                .any(|t| self.ledger.newest(life, t, level, name.ballot).is_some());
+            if inside && !joins && !around.master_cut(name.ballot) && !around.history.may_be_cut() {
+                out.add(Rule::Participants, format!("round {name} has {life}, which has not come to its level"));
+            }
+            let told = self.vectors.told(master, level, life) == Some(NodeState::Inactive);
+            if inside && leaves && (told || self.has_left(life, level, name.ballot, around)) {
                 out.add(Rule::Participants, format!("round {name} has {life}, which has left its level"));
             }
+            if !inside && joins && !leaves {
+                let joined = (life, Transition::Joining, level);
+                let through = self.ledger.transition_through(joined, name.ballot, around.at());
+                // Its last acknowledgement may be under way, but not its reports of what the master told it since.
+                let known = self.ledger.knowing(life, Transition::Joining, level).contains(&life);
+                if matches!(through, Progress::Through(_)) && known {
+                    out.add(
+                        Rule::Participants,
+                        format!("round {name} is without {life}, which is joined at its level"),
+                    );
+                }
+            }
         }
+    }
+
+    /// Whether a node that leaves is known to be through at this level: it was told to leave a lower one.
+    fn has_left(&self, life: Life, level: u16, ballot: u64, around: &Around<'_>) -> bool {
+        around.seen(life, NodeState::Leaving)
+            && self
+                .ledger
+                .levels_of(life, Transition::Leaving, ballot)
+                .into_iter()
+                .any(|l| l < level && !self.ledger.knowing(life, Transition::Leaving, l).is_empty())
+            && !self.ledger.nobody_knows((life, Transition::Leaving, level), ballot, around.at())
+    }
+
+    /// DESIGN 5: what arrives while a level's round is under way waits for the next one; a join or graceful leave that has
+    /// not begun at a level waits for a forced leave that has not passed it.
+    fn check_gathering(
+        &mut self,
+        master: Life,
+        name: RoundName,
+        round: &Round,
+        around: &Around<'_>,
+        out: &mut Findings,
+    ) {
+        let Some(view) = around.history.adopted(master) else { return };
+        let put_out = |life: &Life| view.get(&life.node) == Some(&(NodeState::ForcedLeaving, life.inc));
+        if round.transitions.iter().all(|(subject, t)| *t == Transition::ForcedLeaving || put_out(subject)) {
+            return;
+        }
+        let level = round.level;
+        let mut running = self.gathering.remove(&level).unwrap_or_default();
+        running.retain(|old| old.ballot > name.ballot || self.still_runs(*old, name.ballot, around, out, name));
+        running.insert(name);
+        self.gathering.insert(level, running);
+        for (node, (state, inc)) in view {
+            let dead = Life { node: *node, inc: *inc };
+            if *state != NodeState::ForcedLeaving {
+                continue;
+            }
+            let forced = (dead, Transition::ForcedLeaving, level);
+            let left = (dead, Transition::Leaving, level);
+            if matches!(self.ledger.transition_through(left, name.ballot, around.at()), Progress::Through(_)) {
+                continue;
+            }
+            let waits = match self.ledger.transition_through(forced, name.ballot, around.at()) {
+                Progress::Through(_) => false,
+                Progress::Missing(_) => !self.ledger.nobody_knows(forced, name.ballot, around.at()),
+                // It has yet to come here, if anybody who lives was told of the dead one here.
+                Progress::NoRound => round
+                    .lives()
+                    .filter(|life| !round.transitions.contains(&(*life, Transition::Joining)))
+                    .any(|life| {
+                        use NodeState::{Joined, Joining, Leaving};
+                        matches!(self.vectors.told(life, level, dead), Some(Joining | Joined | Leaving))
+                    }),
+            };
+            if waits {
+                out.add(Rule::RoundOverlap, format!("round {name} begins before the forced leave of {dead} passed"));
+            }
+        }
+    }
+
+    /// Whether an older round has transitions that are not through, which is wrong. Gives whether to look at it again.
+    fn still_runs(
+        &mut self,
+        old: RoundName,
+        ballot: u64,
+        around: &Around<'_>,
+        out: &mut Findings,
+        name: RoundName,
+    ) -> bool {
+        let Some(round) = self.ledger.rounds.get(&old) else { return false };
+        let (level, transitions) = (round.level, round.transitions.clone());
+        for (subject, transition) in transitions {
+            let of = (subject, transition, level);
+            if transition == Transition::ForcedLeaving
+                || around.seen(subject, NodeState::ForcedLeaving)
+                || self.ledger.newest(subject, transition, level, u64::MAX) != Some(old)
+                || self.ledger.level(subject, level, around.lc).is_none()
+            {
+                continue;
+            }
+            if let Progress::Missing(nodes) = self.ledger.round_through(old, subject, transition, around.at())
+                && !self.ledger.nobody_knows(of, ballot, around.at())
+            {
+                let what = format!("round {name} begins at level {level}, but {old} waits for nodes {nodes:?}");
+                out.add(Rule::RoundOverlap, what);
+            }
+        }
+        false
     }
 
     /// A transition exists once a view shows it; at levels of user space also that of one level alone.
@@ -286,8 +535,9 @@ impl Steps {
         around: &Around<'_>,
         out: &mut Findings,
     ) {
-        let seen = |state| around.history.seen_before(subject, state, around.lc);
-        if seen(transition.during()) || (level >= USER_FROM && seen(NodeState::Joined)) {
+        let run_time = self.ledger.registered.get(&subject).and_then(|l| l.get(&level)).is_some_and(|r| r.at_run_time);
+        let during = around.seen(subject, transition.during()) && !(run_time && transition == Transition::Joining);
+        if during || (level >= USER_FROM && around.seen(subject, NodeState::Joined)) {
             return;
         }
         if !around.master_cut(round.ballot) {
@@ -306,8 +556,17 @@ impl Steps {
             out.add(Rule::UnknownRound, format!("round {} has no {}", event.round, words(event)));
             return false;
         }
-        if !round.participants.contains_key(&life.node) {
-            out.add(Rule::UnknownRound, format!("round {} is not for node {}", event.round, life.node));
+        // Another life of a participant is another participant: it cannot know the steps before.
+        if round.participants.get(&life.node).is_none_or(|inc| inc.is_some_and(|inc| inc != life.inc)) {
+            out.add(Rule::UnknownRound, format!("round {} is not for {life}", event.round));
+        }
+        // DESIGN 4: nodes obey only the highest ballot that they have seen.
+        let known = around.history.ballot_known(life);
+        // What a forced leave overtakes is delivered under the name that it had (Table 1).
+        let overtaken = event.transition == Transition::Joining && around.seen(event.subject, NodeState::ForcedLeaving);
+        if round.issued < known && !overtaken && !around.master_cut(known) {
+            let what = format!("{} of ballot {}, though {life} knew ballot {known}", words(event), round.issued);
+            out.add(Rule::OldMaster, what);
         }
         true
     }
@@ -330,264 +589,9 @@ impl Steps {
             out.add(Rule::NotRegistered, format!("level {} has other barriers on another participant", event.level));
         }
     }
-
-    fn check_table_one(&mut self, life: Life, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
-        let (level, subject) = (event.level, event.subject);
-        let had = |t| self.ledger.was_notified(life, level, subject, t);
-        match event.transition {
-            Transition::ForcedLeaving => return,
-            _ if had(Transition::ForcedLeaving) => {
-                out.add(Rule::TableOne, format!("{} after its forced leave", words(event)));
-                return;
-            }
-            Transition::Joining if had(Transition::Leaving) => {
-                out.add(Rule::TableOne, format!("{} after its leave", words(event)));
-                return;
-            }
-            Transition::Joining => return,
-            Transition::Leaving => {}
-        }
-        // A level completes its join before it is asked to leave (EP p. 5).
-        let joins: Vec<u16> = self.ledger.levels_of(subject, Transition::Joining).collect();
-        for at_level in joins {
-            let progress = self.ledger.transition_through(subject, Transition::Joining, at_level, around.at());
-            if let Progress::Missing(nodes) = progress
-                && !self.nobody_knows(event.subject, Transition::Joining, at_level, around)
-            {
-                let what = format!("{} while its join at level {at_level} waits for nodes {nodes:?}", words(event));
-                out.add(Rule::TableOne, what);
-            }
-        }
-    }
-
-    fn check_fence(&self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
-        let of_node = around.history.seen_before(event.subject, NodeState::ForcedLeaving, around.lc);
-        if event.transition != Transition::ForcedLeaving || event.level < FENCED_FROM || !of_node {
-            return;
-        }
-        if !around.storage.fenced_before(event.subject, around.lc) && !around.master_cut(event.round.ballot) {
-            out.add(Rule::Fence, format!("{} before its fence", words(event)));
-        }
-    }
-
-    /// EP Fig. 13 to 15: no level hears of a forced leave that cannot have heard of the node.
-    fn check_too_high(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
-        let (level, subject) = (event.level, event.subject);
-        let Some(forced_lc) = around.history.seen(subject, NodeState::ForcedLeaving) else { return };
-        if level >= USER_FROM {
-            return;
-        }
-        // A leave that has gone on to a lower level is through at this one.
-        let left = self.ledger.heard(subject, Transition::Leaving);
-        if left.is_some_and(|levels| levels.contains(&level) && levels.range(..level).next().is_some()) {
-            out.add(Rule::TooHigh, format!("{}, though it had left this level", words(event)));
-        }
-        let here = |levels: &BTreeSet<u16>| levels.contains(&level);
-        if around.history.seen(subject, NodeState::Joined).is_some()
-            || !around.lives.contains_key(&subject)
-            || self.ledger.heard(subject, Transition::Joining).is_some_and(here)
-        {
-            return;
-        }
-        let mut below: Vec<u16> = self.ledger.levels_of(subject, Transition::Joining).filter(|l| *l < level).collect();
-        if let Some(levels) = self.ledger.registered.get(&subject) {
-            below.extend(levels.range(1..level.max(1)).map(|(l, _)| *l));
-        }
-        for lower in below {
-            let progress = self.ledger.transition_through(subject, Transition::Joining, lower, around.at_lc(forced_lc));
-            let may_have_heard = self.may_have_heard(event, lower, &progress, around);
-            if !matches!(progress, Progress::Through(_)) && !may_have_heard && !around.master_cut(event.round.ballot) {
-                let what = format!("{}, though its join had not got beyond level {lower}", words(event));
-                out.add(Rule::TooHigh, what);
-                return;
-            }
-        }
-    }
-
-    /// DESIGN 5: after a takeover rounds that no survivor knows never existed.
-    fn nobody_knows(&self, subject: Life, transition: Transition, level: u16, around: &Around<'_>) -> bool {
-        let Some((_, round)) = self.ledger.newest_round(subject, transition, level) else { return false };
-        let knows = |(node, inc): (&u8, &Option<u32>)| {
-            let life = inc.map(|inc| Life { node: *node, inc });
-            life.is_some_and(|life| {
-                self.ledger.was_notified(life, level, subject, transition)
-                    && !around.history.seen_before(life, NodeState::ForcedLeaving, around.lc)
-            })
-        };
-        !round.participants.iter().any(knows)
-    }
-
-    /// The same for the round below a step that a later master began. And a step of a deposed master, who does not know it
-    /// yet and has only itself to notify, has nothing to do with a round of its successor.
-    fn never_existed(&self, event: &StepEvent, level: u16, around: &Around<'_>) -> bool {
-        match self.ledger.newest_round(event.subject, event.transition, level) {
-            None => false,
-            Some((name, _)) if name.ballot > event.round.ballot => true,
-            Some((name, _)) => {
-                name.ballot < event.round.ballot && self.nobody_knows(event.subject, event.transition, level, around)
-            }
-        }
-    }
-
-    /// DESIGN 5: after a takeover a level counts as having heard if all that did not acknowledge the level below are dead:
-    /// nobody who lives knows whether they did.
-    fn may_have_heard(&self, event: &StepEvent, lower: u16, progress: &Progress, around: &Around<'_>) -> bool {
-        let Progress::Missing(nodes) = progress else { return false };
-        let Some((name, round)) = self.ledger.newest_round(event.subject, Transition::Joining, lower) else {
-            return false;
-        };
-        let out = |node: &u8| {
-            let life = round.participants.get(node).copied().flatten().map(|inc| Life { node: *node, inc });
-            life.is_some_and(|life| around.history.seen_before(life, NodeState::ForcedLeaving, around.lc))
-        };
-        name.ballot < event.round.ballot && nodes.iter().all(out)
-    }
-
-    fn check_barrier(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
-        self.counts.barriers_ordered += 1;
-        let before = Step { barrier: event.barrier - 1, ..Step::from(event) };
-        if let Progress::Missing(nodes) = self.ledger.missing(event.round, before, around.at()) {
-            let what = format!("{} before nodes {nodes:?} acknowledged barrier {}", words(event), before.barrier);
-            out.add(Rule::BarrierOrder, what);
-        }
-    }
-
-    /// Joins and forced leaves climb.
-    fn check_levels_below(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
-        let mut below: BTreeSet<u16> =
-            self.ledger.levels_of(event.subject, event.transition).filter(|l| *l < event.level).collect();
-        if event.transition == Transition::Joining
-            && let Some(levels) = self.ledger.registered.get(&event.subject)
-        {
-            below.extend(levels.range(1..event.level.clamp(1, USER_FROM)).map(|(l, _)| *l));
-        }
-        for lower in below {
-            self.check_level_through(event, lower, around, out);
-        }
-    }
-
-    /// Graceful leaves descend.
-    fn check_levels_above(&mut self, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
-        let mut above: BTreeSet<u16> =
-            self.ledger.levels_of(event.subject, Transition::Leaving).filter(|l| *l > event.level).collect();
-        let heard = |l: &u16| *l > event.level && !self.nobody_knows(event.subject, Transition::Joining, *l, around);
-        above.extend(self.ledger.levels_of(event.subject, Transition::Joining).filter(heard));
-        for upper in above {
-            let gone = self.ledger.level(event.subject, upper, around.lc).is_none();
-            let left = self.ledger.heard(event.subject, Transition::Leaving).is_some_and(|l| l.contains(&upper));
-            if !gone || left {
-                self.check_level_through(event, upper, around, out);
-            }
-        }
-    }
-
-    fn check_level_through(&mut self, event: &StepEvent, level: u16, around: &Around<'_>, out: &mut Findings) {
-        self.counts.levels_ordered += 1;
-        match self.ledger.transition_through(event.subject, event.transition, level, around.at()) {
-            Progress::Through(_) => {}
-            Progress::Missing(_) if self.never_existed(event, level, around) => {}
-            Progress::Missing(nodes) => {
-                let what = format!("{} before nodes {nodes:?} were through at level {level}", words(event));
-                out.add(Rule::LevelOrder, what);
-            }
-            Progress::NoRound if around.master_cut(event.round.ballot) => out.tolerated += 1,
-            Progress::NoRound => {
-                out.add(Rule::LevelSkipped, format!("{}, but level {level} was left out", words(event)));
-            }
-        }
-    }
-
-    fn check_join_complete(&mut self, life: Life, around: &Around<'_>, out: &mut Findings) {
-        let began = around.history.seen(life, NodeState::Joining).unwrap_or(0);
-        let levels: Vec<u16> = match self.ledger.registered.get(&life) {
-            Some(levels) => levels.range(..USER_FROM).filter(|(_, r)| r.lc < began).map(|(l, _)| *l).collect(),
-            None => return,
-        };
-        for level in levels {
-            let progress = self.ledger.transition_through(life, Transition::Joining, level, around.at());
-            self.report_lost(life, ("join", level), progress, around, out);
-        }
-    }
-
-    fn check_leave_complete(&mut self, life: Life, around: &Around<'_>, out: &mut Findings) {
-        let heard = |l: &u16| *l < USER_FROM && !self.nobody_knows(life, Transition::Joining, *l, around);
-        let levels: Vec<u16> = self.ledger.levels_of(life, Transition::Joining).filter(heard).collect();
-        for level in levels {
-            let progress = self.ledger.transition_through(life, Transition::Leaving, level, around.at());
-            self.report_lost(life, ("leave", level), progress, around, out);
-        }
-    }
-
-    fn report_lost(
-        &self,
-        life: Life,
-        (name, level): (&str, u16),
-        progress: Progress,
-        around: &Around<'_>,
-        out: &mut Findings,
-    ) {
-        match progress {
-            Progress::Through(_) => {}
-            Progress::Missing(nodes) => {
-                let what = format!("the {name} of {life} ends, but nodes {nodes:?} are not through at level {level}");
-                out.add(Rule::LostTransition, what);
-            }
-            // The membership manager's own level may do without rounds.
-            Progress::NoRound if level == 0 => {}
-            Progress::NoRound if around.newest_master_cut() => out.tolerated += 1,
-            Progress::NoRound => {
-                out.add(Rule::LostTransition, format!("the {name} of {life} ends, but level {level} was left out"));
-            }
-        }
-    }
-
-    /// Every survivor that knew the dead node at a level has acknowledged its forced leave there.
-    fn check_forced_leave_complete(&mut self, dead: Life, around: &Around<'_>, members: &Members, out: &mut Findings) {
-        if !around.storage.fenced_before(dead, around.lc) && !around.newest_master_cut() {
-            out.add(Rule::Fence, format!("the forced leave of {dead} ends without a fence"));
-        }
-        let Some(forced_lc) = around.history.seen(dead, NodeState::ForcedLeaving) else { return };
-        for (node, (state, inc)) in members {
-            let survivor = Life { node: *node, inc: *inc };
-            let was_there = around.history.seen_before(survivor, NodeState::Joining, forced_lc);
-            if *node == dead.node || !state.is_member() || !was_there {
-                continue;
-            }
-            let levels: Vec<u16> = match self.ledger.registered.get(&survivor) {
-                Some(levels) => levels.range(..USER_FROM).map(|(l, _)| *l).collect(),
-                None => continue,
-            };
-            for level in levels {
-                let knew = self.ledger.was_notified(survivor, level, dead, Transition::Joining)
-                    || self.both_joined(survivor, dead, level, around.at_lc(forced_lc));
-                // Who came to the level after the dead one had left it never knew it there.
-                let left = matches!(
-                    self.ledger.transition_through(dead, Transition::Leaving, level, around.at_lc(forced_lc)),
-                    Progress::Through(_)
-                );
-                let done = !knew
-                    || left
-                    || self.ledger.was_notified(survivor, level, survivor, Transition::Leaving)
-                    || self.ledger.acked_last(survivor, level, dead, Transition::Leaving, around.lc)
-                    || self.ledger.acked_last(survivor, level, dead, Transition::ForcedLeaving, around.lc)
-                    || around.history.cut(survivor, around.lc, around.lives);
-                if !done {
-                    let what =
-                        format!("the forced leave of {dead} ends, but {survivor} is not through at level {level}");
-                    out.add(Rule::LostTransition, what);
-                }
-            }
-        }
-    }
-
-    fn both_joined(&mut self, a: Life, b: Life, level: u16, at: At<'_>) -> bool {
-        [a, b].into_iter().all(|life| {
-            matches!(self.ledger.transition_through(life, Transition::Joining, level, at), Progress::Through(_))
-        })
-    }
 }
 
-fn words(event: &StepEvent) -> String {
+pub(crate) fn words(event: &StepEvent) -> String {
     let StepEvent { level, subject, transition, barrier, .. } = event;
     format!("{} of {subject} at level {level}, barrier {barrier}", transition.name())
 }

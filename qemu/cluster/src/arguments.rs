@@ -27,6 +27,10 @@ pub enum Verb {
     Db(DbVerb),
     /// Run scenarios, or random faults, in the deterministic simulator
     Sim(SimOptions),
+    /// Break the protocol code on purpose, one fault at a time, and see the simulator find each
+    Mutate(MutateOptions),
+    /// Search small systems of the shipped code exhaustively, with all rules or without one
+    Model(ModelOptions),
     /// Check traces with the independent checker
     Check {
         /// Trace files
@@ -213,6 +217,29 @@ pub enum DbVerb {
     },
 }
 
+/// Options of `mutate`.
+#[derive(Args, Clone, Debug)]
+pub struct MutateOptions {
+    /// Only this one; again for more
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Print the list and end
+    #[arg(long)]
+    pub list: bool,
+    /// Seeds that are tried, A..B without B, with each number of nodes
+    #[arg(long, value_parser = crate::sim::parse_seeds, default_value = "0..2000", value_name = "A..B")]
+    pub seeds: std::ops::Range<u64>,
+    /// Numbers of nodes
+    #[arg(long, value_delimiter = ',', default_values_t = [3, 5], value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: Vec<u8>,
+    /// Mutations that are built and run at a time, each in its own copy of the sources
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
+    /// Do not run the unmutated tree over all seeds first, only over those that find something
+    #[arg(long)]
+    pub trust_tree: bool,
+}
+
 /// Options of `sim`.
 #[derive(Args, Clone, Debug)]
 pub struct SimOptions {
@@ -228,4 +255,36 @@ pub struct SimOptions {
     /// Write the trace of the (last) run there
     #[arg(long, value_name = "OUT.jsonl")]
     pub trace: Option<PathBuf>,
+    /// Make the first failing seed short: print the acts that are needed, and write them to a file for --replay
+    #[arg(long, conflicts_with_all = ["files", "replay", "crash_points"])]
+    pub shrink: bool,
+    /// Run a plan that --shrink wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "seeds", "crash_points"])]
+    pub replay: Option<PathBuf>,
+    /// Try each step of each node as its last one, in scripted runs
+    #[arg(long, conflicts_with_all = ["files", "seeds"])]
+    pub crash_points: bool,
+    /// With --crash-points: every so many-th pair of crashes
+    #[arg(long, default_value_t = 16, requires = "crash_points", value_name = "N")]
+    pub pairs_every: usize,
+    /// With --crash-points: this one alone
+    #[arg(long, requires = "crash_points", value_name = "NUMBER")]
+    pub point: Option<usize>,
+}
+
+/// Options of `model`.
+#[derive(Args, Clone, Debug)]
+pub struct ModelOptions {
+    /// Which models; all if none is named
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Leave out this rule and print the counterexample; `each`: one line for every rule
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["names", "nodes", "short"])]
+    pub without: Option<String>,
+    /// Only models of so many nodes
+    #[arg(long)]
+    pub nodes: Option<u8>,
+    /// Tighter bounds, about a minute
+    #[arg(long)]
+    pub short: bool,
 }

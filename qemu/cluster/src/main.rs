@@ -8,7 +8,10 @@ mod arguments;
 mod console;
 mod db;
 mod end;
+mod model;
+mod mutate;
 mod play;
+mod replay;
 mod sim;
 mod test;
 mod trace;
@@ -40,6 +43,8 @@ fn main() -> std::process::ExitCode {
         Verb::Run(options) => play::run(&options),
         Verb::Db(verb) => db::db(&verb),
         Verb::Sim(options) => sim::sim(&options),
+        Verb::Model(options) => model::model(&options),
+        Verb::Mutate(options) => mutate::mutate(&options),
         Verb::Check { traces } => trace::check(&traces),
         Verb::Bench { names, json, short } => trace::bench(&names, json.as_deref(), short),
     };

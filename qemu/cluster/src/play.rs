@@ -51,7 +51,7 @@ pub fn run(options: &RunOptions) -> End {
     // All files first: a mistake in the last one must not show after minutes.
     for file in &options.files {
         match Scenario::read(file) {
-            Ok(scenario) => scenarios.push(scenario),
+            Ok(sizes) => scenarios.extend(sizes),
             Err(problems) => {
                 eprintln!("{}", problems.render(end_is_terminal()));
                 wrong += problems.list.len();
@@ -142,8 +142,11 @@ fn examine(scenario: &Scenario, world: &World) -> Result<Vec<String>, End> {
         .map_err(|e| End::CannotRun(format!("the trace cannot be checked: {e}")))?;
     let mut findings: Vec<String> = report.violations.iter().map(|v| format!("checker: {v}")).collect();
     // An image that the scenario itself made unreadable has nothing to agree with.
-    let spoilt =
-        |a: &Action| matches!(a, Action::Image { edit, .. } if !matches!(edit, ImageEdit::Disable | ImageEdit::Enable));
+    let harmless = |edit: &ImageEdit| {
+        use ImageEdit::{Disable, Enable, Timing, Weight};
+        matches!(edit, Disable | Enable | Weight(_) | Timing(_))
+    };
+    let spoilt = |a: &Action| matches!(a, Action::Image { edit, .. } if !harmless(edit));
     if !scenario.any_action(&spoilt) {
         match quorate_image::dump(world.image()) {
             Ok(dump) => {

@@ -11,10 +11,16 @@ use quorate_sim::{RunOptions, ScenarioWorld, run_scenario, run_seeds};
 use crate::arguments::SimOptions;
 use crate::end::End;
 use crate::play::end_is_terminal;
+use crate::replay;
 
 /// Runs `sim`.
 pub fn sim(options: &SimOptions) -> End {
-    if options.files.is_empty() { seeds(options) } else { files(options) }
+    match &options.replay {
+        Some(path) => replay::replay(path, options),
+        None if options.crash_points => replay::crash_points(options),
+        None if options.files.is_empty() => seeds(options),
+        None => files(options),
+    }
 }
 
 /// Parses `A..B`; `A` alone is one seed.
@@ -71,6 +77,10 @@ fn seeds(options: &SimOptions) -> End {
             );
             (End::Held, trace)
         }
+        Err(failure) if options.shrink => match replay::shorten(&failure, &run, options.trace.as_deref()) {
+            Ok(short) => (End::Failed(Some(short.broken.what.clone())), short.trace),
+            Err(end) => return end,
+        },
         Err(failure) => (End::Failed(Some(failure.to_string())), failure.trace),
     };
     match write_trace(options.trace.as_deref(), &trace) {
@@ -84,7 +94,7 @@ fn files(options: &SimOptions) -> End {
     let mut scenarios = Vec::new();
     for file in &options.files {
         match Scenario::read(file) {
-            Ok(scenario) => scenarios.push(scenario),
+            Ok(sizes) => scenarios.extend(sizes),
             Err(problems) => {
                 eprintln!("{}", problems.render(end_is_terminal()));
                 return End::CannotRun(format!("{} is no scenario; nothing was run", file.display()));
@@ -132,7 +142,11 @@ fn findings(lines: &[String]) -> Vec<String> {
     violations.iter().map(ToString::to_string).collect()
 }
 
-fn write_trace(path: Option<&Path>, lines: &[String]) -> Result<(), End> {
+/// Writes a trace, if it is wanted.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_trace(path: Option<&Path>, lines: &[String]) -> Result<(), End> {
     let Some(path) = path else { return Ok(()) };
     let mut text = lines.join("\n");
     text.push('\n');

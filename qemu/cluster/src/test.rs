@@ -151,30 +151,38 @@ fn scenarios(options: &TestOptions, tools: &Tools, count: &mut Count) -> Result<
         options.filter.as_ref().is_none_or(|f| stem.contains(f.as_str()))
     };
     for file in files.iter().filter(wanted) {
-        let ok = scenario(file, &traces, options, tools)?;
-        count.add(ok);
+        match Scenario::read(file) {
+            Ok(sizes) => {
+                for scenario in &sizes {
+                    count.add(play_one(scenario, file, &traces, options, tools)?);
+                }
+            }
+            Err(problems) => {
+                println!("FAILED  scenario {}\n{}", file.display(), problems.render(end_is_terminal()));
+                count.add(false);
+            }
+        }
     }
     Ok(())
 }
 
-fn scenario(file: &Path, traces: &Path, options: &TestOptions, tools: &Tools) -> Result<bool, End> {
-    let scenario = match Scenario::read(file) {
-        Ok(scenario) => scenario,
-        Err(problems) => {
-            println!("FAILED  scenario {}\n{}", file.display(), problems.render(end_is_terminal()));
-            return Ok(false);
-        }
-    };
+fn play_one(
+    scenario: &Scenario,
+    file: &Path,
+    traces: &Path,
+    options: &TestOptions,
+    tools: &Tools,
+) -> Result<bool, End> {
     let name = &scenario.name;
     let trace = traces.join(format!("{name}.jsonl"));
-    let world = WorldOptions { accel: options.accel.into(), trace: Some(trace.clone()), ..WorldOptions::of(&scenario) };
-    let played = play(&scenario, world, tools)?;
+    let world = WorldOptions { accel: options.accel.into(), trace: Some(trace.clone()), ..WorldOptions::of(scenario) };
+    let played = play(scenario, world, tools)?;
     let seconds = played.took.as_secs_f64();
     if played.ok() {
         println!("ok      scenario {name} ({seconds:.1} s)");
         return Ok(true);
     }
-    println!("FAILED  scenario {name} ({seconds:.1} s)\n{}", played.report(&scenario, end_is_terminal()));
+    println!("FAILED  scenario {name} ({seconds:.1} s)\n{}", played.report(scenario, end_is_terminal()));
     println!("  trace: {}\n  again: cargo cluster run {}", trace.display(), file.display());
     Ok(false)
 }
@@ -211,9 +219,12 @@ mod tests {
         let files = scenario_files().unwrap();
         assert!(!files.is_empty());
         for file in files {
-            let scenario = Scenario::read(&file).unwrap_or_else(|p| panic!("{p}"));
+            let sizes = Scenario::read(&file).unwrap_or_else(|p| panic!("{p}"));
             let stem = file.file_stem().unwrap().to_string_lossy();
-            assert_eq!(scenario.name, stem, "the name is the file's");
+            for scenario in &sizes {
+                let want = if sizes.len() > 1 { format!("{stem}-{}", scenario.nodes) } else { stem.to_string() };
+                assert_eq!(scenario.name, want, "the name is the file's");
+            }
         }
     }
 }

@@ -31,11 +31,15 @@ pub fn bench(names: &[String], json: Option<&Path>, short: bool) -> End {
         Ok(benches) => benches,
         Err(why) => return End::CannotRun(why),
     };
-    let tools = match setup(&SetupOptions::default(), &mut progress) {
-        Ok(tools) => tools,
-        Err(error) => return error.into(),
+    let tools = if benches.iter().any(|bench| bench.needs_qemu()) {
+        match setup(&SetupOptions::default(), &mut progress) {
+            Ok(tools) => Some(tools),
+            Err(error) => return error.into(),
+        }
+    } else {
+        None
     };
-    let report = match quorate_bench::run(&benches, short, &tools, &mut progress) {
+    let report = match quorate_bench::run(&benches, short, tools.as_ref(), &mut progress) {
         Ok(report) => report,
         Err(trouble) => return trouble.into(),
     };

@@ -76,6 +76,8 @@ fn probes() -> Vec<Level> {
         work_ms: 0,
         hang: NodeSet::EMPTY,
         only_on: None,
+        everywhere: true,
+        deadline_ms: 0,
     };
     vec![level(60, "probe-a", 1), level(70, "probe-b", 2)]
 }

@@ -2,7 +2,7 @@
 //!
 //! Also the live view of `cluster up` stands on this.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quorate_base::capacity::NODES_MAX;
@@ -71,6 +71,8 @@ pub struct Life {
     pub holds: Option<u64>,
     /// The levels it registered, by order.
     pub levels: BTreeMap<u16, String>,
+    /// Those of them that came at run time: the view says nothing about who is there.
+    run_time: BTreeSet<u16>,
     /// The newest that a level saw of a subject: incarnation and state.
     at: BTreeMap<(u16, u8), (u32, NodeState)>,
     /// The last lines.
@@ -89,6 +91,7 @@ impl Life {
         match (self.at.get(&(level, subject.get())), whole) {
             (Some((inc, state)), Some((_, view_inc))) if *inc >= view_inc => Some((*state, *inc)),
             (Some((inc, state)), None) => Some((*state, *inc)),
+            (_, Some((_, inc))) if self.run_time.contains(&level) => Some((NodeState::Inactive, inc)),
             // Joining and not told yet: at this level it is not in.
             (_, Some((NodeState::Joining, inc))) => Some((NodeState::Inactive, inc)),
             // On its way out and not told yet: at this level it is still in.
@@ -120,6 +123,7 @@ impl Beliefs {
             view: None,
             holds: None,
             levels: BTreeMap::new(),
+            run_time: BTreeSet::new(),
             at: BTreeMap::new(),
             recent: VecDeque::new(),
         };
@@ -147,6 +151,24 @@ impl Beliefs {
         }
         life.recent.push_back(line.clone());
         life.take(line);
+        self.starting_vector(line);
+    }
+
+    /// A node that is in at a run-time level has there, of all others, what they have of themselves: its starting vector is
+    /// not written out.
+    fn starting_vector(&mut self, line: &Line) {
+        let (Some(me), Some(level)) = (line.node, level_of(line)) else { return };
+        if line.ev != "state" || line.uint("subject") != Some(me.into()) || line.text("is") != Some("joined") {
+            return;
+        }
+        let known: Vec<((u16, u8), (u32, NodeState))> = (0_u8..)
+            .zip(&self.lives)
+            .filter(|(n, _)| *n != me)
+            .filter_map(|(n, life)| life.at.get(&(level, n)).map(|seen| ((level, n), *seen)))
+            .collect();
+        if let Some(life) = self.lives.get_mut(usize::from(me)).filter(|life| life.run_time.contains(&level)) {
+            life.at.extend(known);
+        }
     }
 
     /// Who of `live` holds the newest ballot.
@@ -189,11 +211,17 @@ impl Life {
             "register" => {
                 if let Some(level) = level_of(line) {
                     self.levels.insert(level, line.text("name").unwrap_or("").to_owned());
+                    // The static ones are registered before anything else.
+                    if self.view.is_some() {
+                        self.run_time.insert(level);
+                    }
                 }
             }
             "deregister" => {
                 if let Some(level) = level_of(line) {
                     self.levels.remove(&level);
+                    self.run_time.remove(&level);
+                    self.at.retain(|(at, _), _| *at != level);
                 }
             }
             "notify" => {
@@ -217,8 +245,9 @@ impl Life {
             if before == Some(&(*state, *inc)) || !matches!(state, NodeState::Joined | NodeState::Inactive) {
                 continue;
             }
-            for ((_, subject), seen) in &mut self.at {
-                if subject == node && seen.0 <= *inc {
+            for ((level, subject), seen) in &mut self.at {
+                let bound = *state == NodeState::Inactive || !self.run_time.contains(level);
+                if subject == node && seen.0 <= *inc && bound {
                     *seen = (*inc, *state);
                 }
             }
@@ -240,4 +269,49 @@ impl Life {
 
 fn level_of(line: &Line) -> Option<u16> {
     line.uint("level").and_then(|n| u16::try_from(n).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn beliefs(lines: &[(u8, &str, Value)]) -> Beliefs {
+        let mut beliefs = Beliefs::default();
+        for (node, ev, fields) in lines {
+            let mut line = json!({"t_us": 0, "node": node, "inc": 1, "nt_us": 0, "seq": 0, "lc": 0, "ev": ev});
+            if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
+                line.extend(fields.clone());
+            }
+            beliefs.take(&Arc::new(Line::parse(&line.to_string()).unwrap()));
+        }
+        beliefs
+    }
+
+    #[test]
+    fn who_is_in_at_a_run_time_level_is_not_in_the_view() {
+        let n = |id| NodeId::new(id).unwrap();
+        let level = |order: u16| json!({"level": order, "name": "x", "barriers": {}});
+        let view = json!({"ballot": 65, "view": 3, "states": {"0": "joined", "1": "joined"}, "incs": {"0": 1, "1": 1}});
+        let joined = |subject: u8| json!({"subject": subject, "subject_inc": 1, "level": 120, "is": "joined"});
+        let mut lines = vec![];
+        for node in [0, 1] {
+            lines.push((node, "boot", json!({"version": "", "cmdline": ""})));
+            lines.push((node, "register", level(70)));
+            lines.push((node, "view", view.clone()));
+        }
+        lines.push((0, "register", level(120)));
+        let seen = |b: &Beliefs, by, of, level| b.life(n(by)).sees(n(of), Some(level)).map(|(state, _)| state);
+        let before = beliefs(&lines);
+        assert_eq!(seen(&before, 0, 0, 70), Some(NodeState::Joined), "a static level goes with the view");
+        assert_eq!(seen(&before, 0, 0, 120), Some(NodeState::Inactive), "registered, and not in yet");
+        lines.push((0, "state", joined(0)));
+        lines.push((1, "register", level(120)));
+        lines.push((1, "state", joined(1)));
+        let after = beliefs(&lines);
+        assert_eq!(seen(&after, 1, 0, 120), Some(NodeState::Joined), "the starting vector is not written out");
+        assert_eq!(seen(&after, 0, 1, 120), Some(NodeState::Inactive), "node 0 has said nothing of it");
+        lines.push((1, "deregister", level(120)));
+        assert!(!beliefs(&lines).life(n(1)).levels.contains_key(&120));
+    }
 }

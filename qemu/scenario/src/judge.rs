@@ -68,6 +68,7 @@ pub fn judge(condition: &Condition, at: &Moment<'_>, world: &mut dyn Backend) ->
             None => Verdict::default(),
         }),
         Condition::Order { first: a, then: b } => order(a, b, at),
+        Condition::OrderOfAll { every: a, then: b } => order_of_all(a, b, at),
         Condition::Unchanged { snapshot, region, except } => {
             return unchanged(snapshot, region, except, at, world);
         }
@@ -107,6 +108,18 @@ fn first<'a>(pattern: &Pattern, at: &Moment<'a>) -> Result<Option<(usize, &'a Ar
     Ok(None)
 }
 
+/// All lines that a pattern takes, and their numbers.
+fn every<'a>(pattern: &Pattern, at: &Moment<'a>) -> Result<Vec<(usize, &'a Line)>, String> {
+    let from = if pattern.since_start { 0 } else { at.last_do };
+    let mut lines = Vec::new();
+    for (number, line) in at.lines.iter().enumerate().skip(from) {
+        if pattern.accepts(line, at.cast)? {
+            lines.push((number, line.as_ref()));
+        }
+    }
+    Ok(lines)
+}
+
 fn order(a: &Pattern, b: &Pattern, at: &Moment<'_>) -> Result<Verdict, String> {
     let nodes = about(a, at).or(about(b, at));
     let (first_a, first_b) = (first(a, at)?, first(b, at)?);
@@ -114,17 +127,41 @@ fn order(a: &Pattern, b: &Pattern, at: &Moment<'_>) -> Result<Verdict, String> {
         let none = [(first_a, a), (first_b, b)].into_iter().filter(|(found, _)| found.is_none());
         return Ok(Verdict { missing: none.map(|(_, p)| format!("no event {p}")).collect(), nodes });
     };
-    // Across nodes the Lamport clocks decide, for lines of two nodes reach the harness in any order; harness lines
-    // have none, and lines of one node come in order.
-    let before = match (line_a.lc, line_b.lc) {
-        (Some(x), Some(y)) if line_a.node != line_b.node => x < y,
-        _ => number_a < number_b,
-    };
-    if before {
+    if is_before((number_a, line_a.as_ref()), (number_b, line_b.as_ref())) {
         return Ok(Verdict { missing: Vec::new(), nodes });
     }
     let missing = format!("the order is the other way round: {}; only then: {}", show(line_b), show(line_a));
     Ok(Verdict::lacks(nodes, missing))
+}
+
+/// Across nodes the Lamport clocks decide, for lines of two nodes reach the harness in any order; harness lines have none,
+/// and lines of one node come in order.
+fn is_before(a: (usize, &Line), b: (usize, &Line)) -> bool {
+    match (a.1.lc, b.1.lc) {
+        (Some(x), Some(y)) if a.1.node != b.1.node => x < y,
+        _ => a.0 < b.0,
+    }
+}
+
+fn order_of_all(a: &Pattern, b: &Pattern, at: &Moment<'_>) -> Result<Verdict, String> {
+    let nodes = about(a, at).or(about(b, at));
+    let (all_a, all_b) = (every(a, at)?, every(b, at)?);
+    let seen: NodeSet = all_a.iter().fold(NodeSet::EMPTY, |seen, (_, line)| seen.or(node_of(line)));
+    let without = about(a, at).minus(seen);
+    let mut missing = Vec::new();
+    if !without.is_empty() {
+        missing.push(format!("no event {a} on {without}"));
+    }
+    for (pattern, none) in [(a, all_a.is_empty()), (b, all_b.is_empty())] {
+        if none {
+            missing.push(format!("no event {pattern}"));
+        }
+    }
+    let wrong = all_a.iter().find_map(|a| all_b.iter().find(|b| !is_before(*a, **b)).map(|b| (a, b)));
+    if let Some(((_, late), (_, early))) = wrong {
+        missing.push(format!("the order is the other way round: {}; only then: {}", show(early), show(late)));
+    }
+    Ok(Verdict { missing, nodes })
 }
 
 fn not_panicked(node: NodeId, reason: Option<&regex::Regex>, at: &Moment<'_>) -> Option<String> {

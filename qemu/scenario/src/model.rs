@@ -23,7 +23,7 @@ pub struct Scenario {
     pub timing: Timing,
     /// Bytes of a logical block of the shared disk: 512 or 4096.
     pub block_size: u32,
-    /// The test subsystems, ascending by order.
+    /// The test subsystems, ascending by order. Several of one order are on different nodes.
     pub levels: Vec<Level>,
     /// What happens.
     pub steps: Vec<Step>,
@@ -44,6 +44,10 @@ pub struct Level {
     pub hang: NodeSet,
     /// Only these nodes register it; `None`: all.
     pub only_on: Option<NodeSet>,
+    /// Those that register it say that every node must have it.
+    pub everywhere: bool,
+    /// A node that has not acknowledged a step for so long is forced out, ms; 0: never.
+    pub deadline_ms: u32,
 }
 
 impl Level {
@@ -147,6 +151,10 @@ pub enum ImageEdit {
     Enable,
     /// The node's record is taken out.
     Unconfigure,
+    /// The node's weight in arbitration becomes this.
+    Weight(u8),
+    /// The superblock's time-outs become these, all of them. Who runs goes on with the old ones.
+    Timing(Timing),
     /// Both copies of the superblock are damaged.
     DamageSuperblock,
     /// The format version becomes one that nobody knows.
@@ -158,11 +166,14 @@ pub enum ImageEdit {
 }
 
 impl ImageEdit {
-    /// All, by their word in scenario files, and whether each is about one node.
-    pub const ALL: [(&'static str, Self, bool); 7] = [
+    /// All, by their word in scenario files, and whether each is about one node. What has a number has it from a key of
+    /// its own.
+    pub const ALL: [(&'static str, Self, bool); 9] = [
         ("disable", Self::Disable, true),
         ("enable", Self::Enable, true),
         ("unconfigure", Self::Unconfigure, true),
+        ("weight", Self::Weight(0), true),
+        ("timing", Self::Timing(Timing::DEFAULT), false),
         ("damage-superblock", Self::DamageSuperblock, false),
         ("version", Self::Version, false),
         ("foreign", Self::Foreign, false),
@@ -361,9 +372,16 @@ pub enum Condition {
     NoEvent(Pattern),
     /// One event came before another.
     Order {
-        /// This one …
+        /// The first of these …
         first: Pattern,
         /// … before the first of these.
+        then: Pattern,
+    },
+    /// All events of one kind, one at least on each node that is named, came before all of another.
+    OrderOfAll {
+        /// Every one of these …
+        every: Pattern,
+        /// … before every one of these.
         then: Pattern,
     },
     /// Regions of the shared disk are as they were.

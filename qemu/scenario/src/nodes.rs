@@ -12,6 +12,8 @@ pub enum NodeExpr {
     Ids(NodeSet),
     /// `"all"`: the configured nodes.
     All,
+    /// `"all but 1"`: the configured nodes without these.
+    AllBut(NodeSet),
     /// `"started"`: those whose machine runs.
     Started,
     /// `"master"`: the live node that holds the newest ballot.
@@ -46,6 +48,7 @@ impl fmt::Display for NodeExpr {
             Self::Ids(set) if set.len() == 1 => write!(f, "node {set}"),
             Self::Ids(set) => write!(f, "nodes {set}"),
             Self::All => f.write_str("all"),
+            Self::AllBut(set) => write!(f, "all but {set}"),
             Self::Started => f.write_str("started"),
             Self::Master => f.write_str("master"),
             Self::Others => f.write_str("others"),
@@ -79,6 +82,7 @@ impl Cast {
         let set = match expr {
             NodeExpr::Ids(set) => *set,
             NodeExpr::All => self.configured,
+            NodeExpr::AllBut(set) => self.configured.minus(*set),
             NodeExpr::Started => self.started,
             NodeExpr::Master => NodeSet::only(self.master.ok_or_else(no_master)?),
             NodeExpr::Others => self.live.without(self.master.ok_or_else(no_master)?),
@@ -112,6 +116,7 @@ mod tests {
     fn every_word_has_its_nodes() {
         let c = cast();
         assert_eq!(c.resolve(&NodeExpr::All), Ok(NodeSet::first(4)));
+        assert_eq!(c.resolve(&NodeExpr::AllBut(NodeSet::first(2))), Ok(NodeSet::first(4).minus(NodeSet::first(2))));
         assert_eq!(c.resolve(&NodeExpr::Started), Ok(NodeSet::first(3)));
         assert_eq!(c.resolve(&NodeExpr::Master), Ok(NodeSet::only(n(1))));
         assert_eq!(c.resolve(&NodeExpr::Others), Ok(NodeSet::only(n(0))));

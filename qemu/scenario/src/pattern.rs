@@ -203,6 +203,17 @@ pub const EVENTS: &[(&str, &[(&str, FieldKind)])] = {
         ("transition", Word),
         ("barrier", Int),
     ];
+    const STALL: &[(&str, FieldKind)] = &[
+        ("level", Level),
+        ("name", Word),
+        ("round", Word),
+        ("subject", Node),
+        ("subject_inc", Int),
+        ("transition", Word),
+        ("barrier", Int),
+        ("awaiting", Node),
+        ("waited_ms", Int),
+    ];
     const PEER: &[(&str, FieldKind)] = &[("peer", Node), ("via", Word)];
     const FENCE: &[(&str, FieldKind)] = &[("peer", Node), ("peer_inc", Int), ("method", Word), ("ok", Flag)];
     &[
@@ -231,6 +242,8 @@ pub const EVENTS: &[(&str, &[(&str, FieldKind)])] = {
         ("panic", &[("reason", Sentence)]),
         ("halt", &[("reason", Sentence)]),
         ("note", &[("what", Sentence)]),
+        ("waiting", STALL),
+        ("overdue", STALL),
     ]
 };
 

@@ -370,6 +370,8 @@ impl Backend for World {
         let done = match edit {
             ImageEdit::Disable => quorate_image::edit_node(path, node()?, |c| c.enabled = false),
             ImageEdit::Enable => quorate_image::edit_node(path, node()?, |c| c.enabled = true),
+            ImageEdit::Weight(weight) => quorate_image::edit_node(path, node()?, |c| c.weight = weight),
+            ImageEdit::Timing(timing) => quorate_image::edit_superblock(path, |s| s.timing = timing),
             ImageEdit::Unconfigure => quorate_image::damage(path, Region::Config(node()?), Damage::Fill(0)),
             ImageEdit::DamageSuperblock => [0, 1].iter().try_for_each(|copy| {
                 quorate_image::damage(path, Region::Superblock(*copy), Damage::Flip(SUPERBLOCK_BIT))

@@ -22,10 +22,10 @@ pub fn words(levels: &[Level], node: NodeId, options: &StartOptions, trace_write
     words
 }
 
-/// `level=ORDER:NAME:JOINING:LEAVING:FORCED:WORK_MS:HANG:EVERYWHERE`, the last two 0 or 1.
+/// `level=ORDER:NAME:JOINING:LEAVING:FORCED:WORK_MS:HANG:EVERYWHERE`, the last two 0 or 1, and `:DEADLINE_MS` if it has one.
 fn level_word(level: &Level, node: NodeId) -> String {
     let b = level.barriers;
-    format!(
+    let mut word = format!(
         "level={}:{}:{}:{}:{}:{}:{}:{}",
         level.order,
         level.name,
@@ -34,8 +34,12 @@ fn level_word(level: &Level, node: NodeId) -> String {
         b.forced_leaving,
         level.work_ms,
         u8::from(level.hang.contains(node)),
-        u8::from(level.only_on.is_none()),
-    )
+        u8::from(level.everywhere),
+    );
+    if level.deadline_ms != 0 {
+        word.push_str(&format!(":{}", level.deadline_ms));
+    }
+    word
 }
 
 impl Scenario {
@@ -60,13 +64,15 @@ mod tests {
     #[test]
     fn a_node_gets_its_levels_and_its_identity() {
         let n = |id| NodeId::new(id).unwrap();
-        let level = |order, only_on| Level {
+        let level = |order, only_on: Option<NodeSet>| Level {
             order,
             name: "probe".into(),
             barriers: Barriers { joining: 2, leaving: 1, forced_leaving: 3 },
             work_ms: 20,
             hang: NodeSet::only(n(2)),
+            everywhere: only_on.is_none(),
             only_on,
+            deadline_ms: 0,
         };
         let levels = [level(60, None), level(70, Some(NodeSet::only(n(1))))];
         let usual = StartOptions::default();
@@ -75,6 +81,8 @@ mod tests {
             words(&levels, n(1), &usual, true)[1..],
             ["level=60:probe:2:1:3:20:0:1", "level=70:probe:2:1:3:20:0:0", "trace_writes=1"]
         );
+        let late = [Level { deadline_ms: 1500, everywhere: true, ..level(70, Some(NodeSet::only(n(1)))) }];
+        assert_eq!(words(&late, n(1), &usual, false)[1..], ["level=70:probe:2:1:3:20:0:1:1500"]);
         let other = StartOptions { as_node: Some(n(1)), ..usual };
         assert_eq!(words(&[], n(0), &other, false), ["node=1"]);
         let nameless = StartOptions { identity: false, ..usual };

@@ -225,6 +225,25 @@ fn order_goes_by_the_lamport_clock_across_nodes() {
 }
 
 #[test]
+fn every_event_of_one_kind_before_every_one_of_another() {
+    let line = |node: u8, lc: u32, is: &str| json!({"ev": "state", "node": node, "lc": lc, "subject": 1, "subject_inc": 1, "level": null, "is": is});
+    let fake = |last: u32| {
+        let lines = vec![(1, line(0, 10, "leaving")), (2, line(0, 40, "inactive")), (3, line(2, last, "leaving"))];
+        world().on("pause 1", lines)
+    };
+    let steps = |nodes: &str| {
+        format!(
+            r#"{{ do = "pause", node = 1 }}, {{ do = "sleep", ms = 5 }},
+            {{ expect = "order", every = {{ ev = "state", node = {nodes}, is = "leaving", level = "none" }},
+               then = {{ ev = "state", is = "inactive", level = "none" }} }}"#
+        )
+    };
+    holds(&steps("[0, 2]"), fake(30));
+    assert!(fails(&steps("[0, 2]"), fake(50)).contains("the order is the other way round"));
+    assert!(fails(&steps("\"all\""), fake(30)).contains("on 1"), "each node that is named has one");
+}
+
+#[test]
 fn unchanged_compares_the_regions_that_are_named() {
     let map = |pairs: &[(&str, u64)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), v.to_string())).collect();
     let fake = || {

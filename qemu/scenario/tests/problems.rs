@@ -171,6 +171,13 @@ fn verbs_and_their_keys() {
         ("{ do = \"inject\", file = \"no-such.pcap\" }", "cannot take frames from no-such.pcap"),
         ("{ do = \"image\", edit = \"burn\" }", "unknown edit: `burn`"),
         ("{ do = \"image\", edit = \"disable\" }", "a `image` step has no `node`"),
+        ("{ do = \"image\", edit = \"weight\", node = 1 }", "has no `weight`"),
+        ("{ do = \"image\", edit = \"timing\" }", "has no `timing`"),
+        (
+            "{ do = \"image\", edit = \"timing\", timing = { dead = 900 } }",
+            "lease * 1.01 + io_max must be below dead * 0.99",
+        ),
+        ("{ do = \"image\", edit = \"timing\", timing = { leese = 900 } }", "unknown key"),
         ("{ do = \"sleep\" }", "a `sleep` step has no `ms`"),
     ];
     for (step, want) in cases {
@@ -197,6 +204,7 @@ fn conditions_and_their_keys() {
         ("{ expect = \"event\", ev = \"view\", since = \"noon\" }", "unknown `since`: `noon`"),
         ("{ expect = \"event\", ev = \"state\", subject = 4 }", "node 4 is not configured"),
         ("{ expect = \"order\", first = { ev = \"boot\" } }", "a `order` step has no `then`"),
+        ("{ expect = \"order\", every = { ev = \"boot\" } }", "a `order` step has no `then`"),
         (
             "{ expect = \"order\", first = { ev = \"boot\", x = 1 }, then = { ev = \"boot\" } }",
             "unknown field of `boot`",
@@ -220,6 +228,61 @@ fn a_name_is_known_only_after_its_step() {
     assert!(one(&text).contains("4:23: $v is never saved"));
     let good = with_steps("{ do = \"kill\", node = 0, save = \"v\" }, { do = \"start\", node = \"$v\" }");
     assert!(Scenario::parse(Source::new("good.toml", good)).is_ok());
+}
+
+#[test]
+fn one_file_may_be_several_scenarios_by_number_of_nodes() {
+    let file = |nodes: &str, step: &str| Source::new("fig.toml", format!("nodes = {nodes}\nstep = [{step}]"));
+    let start = "{ do = \"start\", node = \"all but 0, 1\" }";
+    let all = Scenario::parse_all(file("[2, 3, 5]", start)).unwrap();
+    let names: Vec<_> = all.iter().map(|s| (s.name.as_str(), s.nodes)).collect();
+    assert_eq!(names, [("fig-2", 2), ("fig-3", 3), ("fig-5", 5)]);
+    assert_eq!(Scenario::parse_all(file("3", start)).unwrap()[0].name, "fig");
+    for (nodes, step, want) in [
+        ("[]", start, "`nodes` is an empty list"),
+        ("[2, 2]", start, "`nodes` has 2 twice"),
+        ("[2, 65]", start, "`nodes` has 65, not 1 to 64 nodes"),
+        ("[2, \"x\"]", start, "`nodes` has a string, not 1 to 64 nodes"),
+        ("[3, 2]", "{ do = \"start\", node = 2 }", "node 2 is not configured"),
+        ("2", "{ do = \"start\", node = \"all but 2\" }", "`2` behind `all but` is no configured node"),
+        ("2", "{ do = \"start\", node = \"all but\" }", "unknown node"),
+    ] {
+        let found = Scenario::parse_all(file(nodes, step)).unwrap_err().to_string();
+        assert!(found.contains(want), "{nodes} {step}\n{found}");
+    }
+}
+
+#[test]
+fn a_level_may_differ_from_node_to_node() {
+    let file = |levels: &str| {
+        let steps = "step = [{ do = \"start\", node = \"all\" }]";
+        Scenario::parse(Source::new("x.toml", format!("nodes = 3\n{steps}\nlevel = [{levels}]")))
+    };
+    let ours = "{ order = 70, name = \"probe\", only_on = [0, 1], everywhere = true, deadline_ms = 900 }";
+    let theirs = "{ order = 70, name = \"probe\", only_on = [2], barriers = { joining = 2 } }";
+    let both = file(&format!("{ours}, {theirs}")).unwrap();
+    let found: Vec<_> =
+        both.levels.iter().map(|l| (l.order, l.barriers.joining, l.everywhere, l.deadline_ms)).collect();
+    assert_eq!(found, [(70, 1, true, 900), (70, 2, false, 0)]);
+    for (second, want) in [
+        ("{ order = 70, name = \"probe\", only_on = [1, 2] }", "level order 70 is used twice"),
+        ("{ order = 70, name = \"other\" }", "level order 70 is used twice"),
+        ("{ order = 80, name = \"probe\", only_on = [2] }", "two levels are named `probe`"),
+        ("{ order = 80, name = \"x\", deadline_ms = 0 }", "`deadline_ms`"),
+        ("{ order = 80, name = \"x\", everywhere = 1 }", "`everywhere`"),
+    ] {
+        let problems = file(&format!("{ours}, {second}")).unwrap_err().to_string();
+        assert!(problems.contains(want), "{second}\n{problems}");
+    }
+}
+
+#[test]
+fn a_level_that_is_registered_at_run_time_is_known_after_that() {
+    let register = "{ do = \"command\", node = 0, text = \"register 120:late:1:1:1:0:0:0\" }";
+    let wait = "{ wait = \"state\", subject = 0, is = \"joined\", level = 120, within_ms = 1 }";
+    let good = with_steps(&format!("{register}, {wait}"));
+    assert!(Scenario::parse(Source::new("good.toml", good)).is_ok());
+    assert!(one(&with_steps(&format!("{wait}, {register}"))).contains("unknown level: 120"));
 }
 
 #[test]

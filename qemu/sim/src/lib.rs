@@ -4,29 +4,47 @@
 //! ```text
 //! random      the one seeded generator          machine    a node, its levels, its clock
 //! faults      what may go wrong                 recorder   trace lines, given to the checker at once
-//! disk        records, requests                 world      the queue, and what is done to machines
-//! network     links                             schedule   random damage, then healing
-//! scenario    scenario files on virtual time    run        a seed from beginning to end
+//! disk        records, requests                 typed      lines without the detour over JSON
+//! network     links                             wire       a machine's end of the interconnect
+//! world       the queue, the questions          turn       what a node does in one event
+//! acts        what is done to machines          scenario   scenario files on virtual time
+//!
+//! plan        all that a run is made of         schedule   draws a plan from a seed
+//! director    carries a plan out                run        a seed or a plan from beginning to end
+//! waylay      strikes at a moment                settle     how a cluster must end up
+//! shrink      makes a failing plan short        crash      every step of a script as some node's last
 //! ```
 //! A run is a function of its seed: the same seed gives the same trace, byte for byte.
 #![forbid(unsafe_code)]
 
+mod acts;
+pub mod crash;
+mod director;
 mod disk;
 pub mod faults;
 mod machine;
 mod network;
+mod plan;
 mod random;
 mod recorder;
 mod run;
 pub mod scenario;
 mod schedule;
+mod settle;
+mod shrink;
+mod turn;
+mod typed;
+mod waylay;
+mod wire;
 mod world;
 
 pub use disk::Disk;
 pub use faults::{DiskFaults, Faults, LastWrite, NetFaults};
 pub use machine::Machine;
 pub use network::Network;
+pub use plan::{Act, BadPlan, Blow, Broke, Moment, Noise, Plan, Role, Step, Who};
 pub use random::Random;
-pub use run::{Failure, Outcome, RunOptions, Summary, run_seed, run_seeds};
+pub use run::{Failure, Outcome, RunOptions, Summary, run_plan, run_seed, run_seeds};
 pub use scenario::{ScenarioWorld, run_scenario};
-pub use world::{Broken, Setup, World};
+pub use shrink::{Shrunk, kind_of, shrink};
+pub use world::{Broken, Invariant, Setup, World};

@@ -5,12 +5,41 @@ use std::sync::Arc;
 
 use quorate_base::event::{Event, LockPhase, Record, TraceSink};
 use quorate_base::{Ballot, Incarnation, NodeId};
-use quorate_check::{Checker, Options};
+use quorate_check::{self as check, Checker, Options, Rule, Violation};
 use quorate_trace::Line;
 use serde_json::{Map, Value, json};
 
+use crate::typed;
+
 /// Lines that a failure shows.
 const TAIL_LINES: usize = 60;
+
+/// The longest record: a round of 64 transitions or a view of 64 nodes, with long texts.
+const RECORD_BYTES_MAX: usize = 2048;
+
+/// One of the last lines.
+#[derive(Debug)]
+enum Kept {
+    Line(Arc<Line>),
+    /// As on a node's trace port.
+    Record {
+        t_us: u64,
+        node: u8,
+        bytes: Vec<u8>,
+    },
+}
+
+impl Kept {
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Line(line) => Some(line.to_json()),
+            Self::Record { t_us, node, bytes } => {
+                let record = postcard::from_bytes(bytes).ok()?;
+                Some(Line::of_record(*t_us, *node, &record).to_json())
+            }
+        }
+    }
+}
 
 /// Takes records, checks them, keeps what is asked for.
 #[derive(Debug)]
@@ -18,16 +47,22 @@ pub(crate) struct Recorder {
     checker: Checker,
     keep: bool,
     lines: Vec<Arc<Line>>,
-    tail: VecDeque<Arc<Line>>,
+    tail: VecDeque<Kept>,
+    /// For one record's bytes.
+    scratch: Box<[u8; RECORD_BYTES_MAX]>,
     harness_seq: u64,
     /// No steps of the simulator's own.
     pub quiet: bool,
+    /// The run breaks what the lease fence rests on, so that only the views must be safe (DESIGN 7).
+    pub views_only: bool,
     /// The first thing that was wrong.
     pub broken: Option<String>,
     /// Lives whose fence is through: nothing of them may be written any more.
     pub fenced: BTreeSet<(NodeId, Incarnation)>,
     /// Ballots under which the lock was acquired.
     pub masters: Vec<(u64, Ballot)>,
+    /// Times at which a master lost the lock to another.
+    pub lost: u64,
     /// Lines so far.
     pub count: u64,
 }
@@ -39,11 +74,14 @@ impl Recorder {
             keep,
             lines: Vec::new(),
             tail: VecDeque::new(),
+            scratch: Box::new([0; RECORD_BYTES_MAX]),
             harness_seq: 0,
             quiet: false,
+            views_only: false,
             broken: None,
             fenced: BTreeSet::new(),
             masters: Vec::new(),
+            lost: 0,
             count: 0,
         }
     }
@@ -67,26 +105,69 @@ impl Recorder {
     }
 
     fn take(&mut self, line: Line) {
-        self.count += 1;
-        let line = Arc::new(line);
-        if self.keep {
-            self.lines.push(line.clone());
-        }
         let violations = self.checker.push(&value(&line));
-        if let Some(first) = violations.first()
-            && self.broken.is_none()
-        {
-            self.broken = Some(format!("{first}"));
+        self.judge(&violations);
+        let kept = if self.keep {
+            let line = Arc::new(line);
+            self.lines.push(line.clone());
+            line
+        } else {
+            Arc::new(line)
+        };
+        self.remember(Kept::Line(kept));
+    }
+
+    /// A record of a node. It becomes a line of text only if the trace is kept, or at the end if something is wrong.
+    fn take_record(&mut self, t_us: u64, node: u8, record: &Record<'_>) {
+        let Some(typed) = typed::line(t_us, node, record) else {
+            return self.take(Line::of_record(t_us, node, record));
+        };
+        if self.keep {
+            let line = Arc::new(Line::of_record(t_us, node, record));
+            if check::Line::parse(&value(&line)).as_ref() != Ok(&typed) {
+                self.broken.get_or_insert_with(|| format!("the checker is told otherwise than {}", line.to_json()));
+            }
+            self.lines.push(line);
         }
+        let violations = self.checker.push_line(typed);
+        self.judge(&violations);
+        let mut bytes = if self.tail.len() == TAIL_LINES { self.spare() } else { Vec::new() };
+        match postcard::to_slice(record, &mut self.scratch[..]) {
+            Ok(used) => {
+                bytes.clear();
+                bytes.extend_from_slice(used);
+                self.remember(Kept::Record { t_us, node, bytes });
+            }
+            Err(_) => self.remember(Kept::Line(Arc::new(Line::of_record(t_us, node, record)))),
+        }
+    }
+
+    fn judge(&mut self, violations: &[Violation]) {
+        self.count += 1;
+        let counts = |rule: Rule| !(self.views_only && rule == Rule::WriteAfterFence);
+        if let Some(first) = violations.iter().find(|v| counts(v.rule)) {
+            self.broken.get_or_insert_with(|| format!("{first}"));
+        }
+    }
+
+    /// The bytes of the oldest line of the tail, which makes room.
+    fn spare(&mut self) -> Vec<u8> {
+        match self.tail.pop_front() {
+            Some(Kept::Record { bytes, .. }) => bytes,
+            _ => Vec::new(),
+        }
+    }
+
+    fn remember(&mut self, kept: Kept) {
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }
-        self.tail.push_back(line);
+        self.tail.push_back(kept);
     }
 
     /// The last lines, for people.
     pub fn tail(&self) -> Vec<String> {
-        self.tail.iter().map(|line| line.to_json()).collect()
+        self.tail.iter().filter_map(Kept::text).collect()
     }
 
     /// All lines, if they were to be kept.
@@ -94,9 +175,10 @@ impl Recorder {
         &self.lines
     }
 
-    /// The run ends: what the checker says about the whole.
-    pub fn finish(&mut self) {
-        let violations = self.checker.finish();
+    /// The run ends: what the checker says about the whole. Of one that says that its cluster has `settled` also what is
+    /// not finished.
+    pub fn finish(&mut self, settled: bool) {
+        let violations = if settled { self.checker.finish_settled() } else { self.checker.finish() };
         if let Some(first) = violations.first()
             && self.broken.is_none()
         {
@@ -122,17 +204,23 @@ pub(crate) struct Tap<'a> {
     pub recorder: &'a mut Recorder,
     pub t_us: u64,
     pub node: u8,
+    /// Nobody listens.
+    pub mute: bool,
 }
 
 impl TraceSink for Tap<'_> {
     fn record(&mut self, record: &Record<'_>) {
+        if self.mute {
+            return;
+        }
         match &record.event {
             Event::Fence { peer, incarnation, ok: true, .. } => {
                 self.recorder.fenced.insert((*peer, *incarnation));
             }
             Event::Lock { phase: LockPhase::Acquired, ballot } => self.recorder.masters.push((self.t_us, *ballot)),
+            Event::Lock { phase: LockPhase::Lost, .. } => self.recorder.lost += 1,
             _ => {}
         }
-        self.recorder.take(Line::of_record(self.t_us, self.node, record));
+        self.recorder.take_record(self.t_us, self.node, record);
     }
 }

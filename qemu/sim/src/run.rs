@@ -1,15 +1,15 @@
 //! A seed's run from beginning to end, and many of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZero;
 use std::ops::Range;
+use std::sync::{Mutex, mpsc};
 
-use quorate_base::Timing;
-use quorate_node::ProbeLevel;
-
+use crate::director::Director;
 use crate::faults::Faults;
-use crate::random::Random;
-use crate::schedule::Schedule;
-use crate::world::{Broken, Setup, World};
+use crate::plan::Plan;
+use crate::world::{Broken, Invariant, Setup, World};
 
 /// How a seed is run.
 #[derive(Clone, Debug)]
@@ -20,11 +20,13 @@ pub struct RunOptions {
     pub damage_ms: u64,
     /// Keep the trace.
     pub keep_trace: bool,
+    /// An invariant beside those of the simulator and the checker: what is wrong, if anything is. For tests.
+    pub invariant: Option<Invariant>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { faults: None, damage_ms: 15_000, keep_trace: false }
+        Self { faults: None, damage_ms: 15_000, keep_trace: false, invariant: None }
     }
 }
 
@@ -37,6 +39,8 @@ pub struct Outcome {
     pub virtual_us: u64,
     /// How long the cluster took to settle after everything was healed, µs.
     pub settled_us: u64,
+    /// How long it might have taken, µs.
+    pub settle_bound_us: u64,
     /// Events.
     pub events: u64,
     /// What the checker saw.
@@ -54,6 +58,8 @@ pub struct Failure {
     pub nodes: u8,
     /// What was wrong.
     pub broken: Box<Broken>,
+    /// What was done.
+    pub plan: Box<Plan>,
     /// The trace's lines, if they were to be kept.
     pub trace: Vec<String>,
 }
@@ -115,21 +121,39 @@ impl Summary {
 /// # Errors
 /// The first invariant that broke, or that the cluster did not settle.
 pub fn run_seed(seed: u64, nodes: u8, options: &RunOptions) -> Result<Outcome, Box<Failure>> {
-    let mut world = draw_world(seed, nodes, options);
-    let result = Schedule::new(seed, nodes).run(&mut world, options.damage_ms).and_then(|settled_us| {
-        world.finish()?;
+    run_plan(&Plan::draw(seed, nodes, options), options)
+}
+
+/// Runs a plan; of the options only those that are no part of a plan count.
+///
+/// # Errors
+/// The first invariant that broke, or that the cluster did not settle.
+pub fn run_plan(plan: &Plan, options: &RunOptions) -> Result<Outcome, Box<Failure>> {
+    let mut world = world_of(plan, options);
+    let result = Director::new(plan).run(&mut world).and_then(|settled_us| {
+        world.finish_settled()?;
         Ok(settled_us)
     });
-    let trace = world.trace();
+    let (seed, trace) = (plan.seed, world.trace());
     match result {
         Ok(settled_us) => {
-            Ok(Outcome { seed, virtual_us: world.now, settled_us, events: world.events, counts: world.counts(), trace })
+            let (virtual_us, settle_bound_us) = (world.now, plan.settle_us());
+            Ok(Outcome {
+                seed,
+                virtual_us,
+                settled_us,
+                settle_bound_us,
+                events: world.events,
+                counts: world.counts(),
+                trace,
+            })
         }
-        Err(broken) => Err(Box::new(Failure { seed, nodes, broken, trace })),
+        Err(broken) => Err(Box::new(Failure { seed, nodes: plan.nodes, broken, plan: Box::new(plan.clone()), trace })),
     }
 }
 
-/// Runs all seeds of a range, and stops at the first that fails. `progress` is told after each.
+/// Runs all seeds of a range on all processors, and stops at the first that fails: the first by number, whichever was
+/// found first. `progress` is told after each, in the order of the seeds.
 ///
 /// # Errors
 /// The first failure.
@@ -139,40 +163,62 @@ pub fn run_seeds(
     options: &RunOptions,
     mut progress: impl FnMut(&Outcome),
 ) -> Result<Summary, Box<Failure>> {
-    let mut summary = Summary::default();
-    for seed in seeds {
-        let outcome = run_seed(seed, nodes, options)?;
-        summary.add(&outcome);
-        progress(&outcome);
-    }
-    Ok(summary)
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
+    let workers = processors.min(seeds.end.saturating_sub(seeds.start));
+    // The next seed, and the first that is not to be run.
+    let left = Mutex::new(seeds.clone());
+    let take = || left.lock().ok().and_then(|mut left| left.next());
+    let stop = || left.lock().map(|mut left| *left = 0..0).is_ok();
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let tell = tell.clone();
+            scope.spawn(move || {
+                while let Some(seed) = take() {
+                    let result = run_seed(seed, nodes, options);
+                    if result.is_err() {
+                        // Those with a lower number are under way or done.
+                        stop();
+                    }
+                    if tell.send((seed, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(tell);
+        let (mut summary, mut due, mut early) = (Summary::default(), seeds.start, BTreeMap::new());
+        for (seed, result) in told {
+            early.insert(seed, result);
+            while let Some(result) = early.remove(&due) {
+                let outcome = result?;
+                due += 1;
+                summary.add(&outcome);
+                progress(&outcome);
+            }
+        }
+        Ok(summary)
+    })
 }
 
-/// The cluster of a seed: its faults, clocks, time-outs and levels.
-fn draw_world(seed: u64, nodes: u8, options: &RunOptions) -> World {
-    let faults = options.faults.unwrap_or_else(|| match seed % 3 {
-        0 => Faults::default(),
-        1 => Faults::light(),
-        _ => Faults::full(),
-    });
-    // DESIGN 7 allows clocks that differ by one per cent.
-    let clock_ppm = if seed.is_multiple_of(2) { 0 } else { 10_000 };
-    let timing = if seed % 5 == 4 { Timing::FAST } else { Timing::DEFAULT };
-    let setup = Setup { faults, clock_ppm, timing, keep_trace: options.keep_trace, ..Setup::new(seed, nodes) };
+/// The cluster of a plan, everything off.
+fn world_of(plan: &Plan, options: &RunOptions) -> World {
+    let setup = Setup {
+        faults: plan.faults,
+        clock_ppm: plan.clock_ppm,
+        timing: plan.timing,
+        levels: Vec::new(),
+        keep_trace: options.keep_trace,
+        ..Setup::new(plan.seed, plan.nodes)
+    };
     let mut world = World::new(&setup);
-    if seed % 4 == 3 {
-        draw_levels(&mut world, Random::new(!seed), nodes);
+    world.invariant = options.invariant;
+    if plan.views_only {
+        world.demand_views_only();
+    }
+    world.calm = plan.calm;
+    for m in 0..usize::from(plan.nodes) {
+        world.set_levels(m, plan.levels_of(m));
     }
     world
-}
-
-/// Levels that work for long, so that other things happen meanwhile, and one that only some nodes have.
-fn draw_levels(world: &mut World, mut random: Random, nodes: u8) {
-    let [short, long] = [random.below(20), random.below(200)];
-    let everywhere = [format!("10:first:2:2:2:{short}:0:1"), format!("60:second:1:3:2:{long}:0:1")];
-    let some = format!("80:some:2:1:1:{short}:0:0");
-    for m in 0..usize::from(nodes) {
-        let words = everywhere.iter().chain((random.below(2) == 0).then_some(&some));
-        world.set_levels(m, words.filter_map(|word| ProbeLevel::parse(word).ok()).collect());
-    }
 }

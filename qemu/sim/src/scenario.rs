@@ -1,7 +1,6 @@
 //! Scenario files on virtual time: the same engine and the same judge as on QEMU, with the simulator as the world.
 //!
-//! What it cannot do is refused by name before anything starts: `freeze` and `thaw` (a clock that stands still), consoles
-//! other than `leave`, frames from strangers, and two machines under one node id.
+//! It can do everything that QEMU can: nothing is refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,14 +85,25 @@ impl ScenarioWorld {
         }
     }
 
-    fn set_foreign(&mut self) {
+    fn edit_superblock(&mut self, change: impl Fn(&mut Superblock)) {
         for copy in [0, 1] {
             let raw = self.world.disk.record(layout::superblock(copy)).copied().unwrap_or([0; 512]);
-            if let Some(superblock) = Superblock::decode(&raw, copy).good() {
-                let other = Superblock { cluster: ClusterId(*b"another cluster!"), ..superblock.clone() };
-                self.world.disk.put(layout::superblock(copy), other.encode(copy));
+            if let Some(mut superblock) = Superblock::decode(&raw, copy).good().cloned() {
+                change(&mut superblock);
+                self.world.disk.put(layout::superblock(copy), superblock.encode(copy));
             }
         }
+    }
+
+    fn set_foreign(&mut self) {
+        self.edit_superblock(|s| s.cluster = ClusterId(*b"another cluster!"));
+    }
+
+    fn set_timing(&mut self, timing: quorate_base::Timing) {
+        self.edit_superblock(|s| {
+            s.generation = s.generation.saturating_add(1);
+            s.timing = timing;
+        });
     }
 }
 
@@ -102,18 +112,8 @@ fn failed(broken: Box<Broken>) -> Trouble {
 }
 
 impl Backend for ScenarioWorld {
-    fn refuses(&self, action: &Action) -> Option<String> {
-        Some(match action {
-            Action::Machine { verb: verb @ (MachineVerb::Freeze | MachineVerb::Thaw), .. } => {
-                format!("the simulator cannot {}: its nodes' clocks never stand still", verb.name())
-            }
-            Action::Command { .. } => "the simulator's nodes have no console".to_owned(),
-            Action::Inject(_) => "the simulator has no strangers on its interconnect".to_owned(),
-            Action::Start { options, .. } if options.as_node.is_some() => {
-                "the simulator has one machine for each node id".to_owned()
-            }
-            _ => return None,
-        })
+    fn refuses(&self, _: &Action) -> Option<String> {
+        None
     }
 
     fn now_us(&self) -> u64 {
@@ -144,7 +144,8 @@ impl Backend for ScenarioWorld {
     }
 
     fn start(&mut self, node: NodeId, options: &StartOptions) -> Result<(), Trouble> {
-        self.world.start_as(node.index(), options.identity, options.cluster);
+        let told = options.identity.then_some(options.as_node.unwrap_or(node));
+        self.world.boot(node.index(), told, options.cluster);
         if !options.disk || self.erased {
             self.world.end(node.index(), HaltReason::NoDisk);
         }
@@ -167,15 +168,16 @@ impl Backend for ScenarioWorld {
                 self.world.start(m);
             }
             MachineVerb::Leave => self.world.leave(m),
-            MachineVerb::Freeze | MachineVerb::Thaw => {
-                return Err(Trouble::Broken(format!("the simulator cannot {}", verb.name())));
-            }
+            MachineVerb::Freeze => self.world.freeze(m),
+            MachineVerb::Thaw => self.world.thaw(m),
         }
         Ok(())
     }
 
-    fn command(&mut self, _: NodeId, _: &str) -> Result<String, Trouble> {
-        Err(Trouble::Broken("the simulator's nodes have no console".to_owned()))
+    fn command(&mut self, node: NodeId, text: &str) -> Result<String, Trouble> {
+        let silent = || Trouble::Failed(format!("node {node} does not answer at its console"));
+        // As the harness reads it from a serial port.
+        self.world.command(node.index(), text).map(|reply| reply.trim_end().to_owned()).ok_or_else(silent)
     }
 
     fn link(&mut self, fault: Fault, from: NodeSet, to: NodeSet, oneway: bool) -> Result<(), Trouble> {
@@ -213,8 +215,14 @@ impl Backend for ScenarioWorld {
         Ok(())
     }
 
-    fn inject(&mut self, _: &Inject) -> Result<(), Trouble> {
-        Err(Trouble::Broken("the simulator has no strangers on its interconnect".to_owned()))
+    fn inject(&mut self, inject: &Inject) -> Result<(), Trouble> {
+        let (count, gap_us) = inject.schedule();
+        let begun = self.world.now;
+        for (i, frame) in (0..count).zip(inject.frames.iter().cycle()) {
+            self.world.run_until(begun + i * gap_us).map_err(failed)?;
+            self.world.inject_frame(frame);
+        }
+        Ok(())
     }
 
     fn edit(&mut self, edit: ImageEdit, node: Option<NodeId>) -> Result<(), Trouble> {
@@ -223,6 +231,8 @@ impl Backend for ScenarioWorld {
         match edit {
             ImageEdit::Disable => self.edit_config(node, |c| c.enabled = false),
             ImageEdit::Enable => self.edit_config(node, |c| c.enabled = true),
+            ImageEdit::Weight(weight) => self.edit_config(node, |c| c.weight = weight),
+            ImageEdit::Timing(timing) => self.set_timing(timing),
             ImageEdit::Unconfigure => self.put(layout::config(node), |raw| raw.fill(0)),
             ImageEdit::DamageSuperblock => [0, 1].iter().for_each(|c| self.put(*c, |raw| raw[100] ^= 1)),
             ImageEdit::Version => {

@@ -4,28 +4,31 @@
 //! - nobody writes a record of another node;
 //! - nothing of a life lands once its fence is through, but for a heartbeat that was on its way;
 //! - a life whose fence is through may not write;
+//! - in a calm run (no stand-still, no disk fault) there is one master at most, and none loses the lock;
+//! - at formation every level is told of all whose last life did not end cleanly, with its first join;
 //! - a node does not spin ([`TICKS_MAX`](crate::machine::TICKS_MAX)).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use quorate_base::{
-    BootNonce, ClusterId, DiskOp, FenceMethod, HaltReason, Instant, LevelOrder, NodeId, NodeSet, NodeState, Timing,
-    ViewName,
+    BootNonce, ClusterId, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, LevelOrder, NodeId, NodeSet,
+    NodeState, Timing, ViewName,
 };
-use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Region, Superblock, layout};
-use quorate_interconnect::Destination;
-use quorate_node::{Boot, Input, Node, Output, Ports, Post, ProbeLevel};
+use quorate_database::{Block, ClusterKey, Heartbeat, MachineId, Name, NodeConfig, Region, Superblock, layout};
+use quorate_node::{Boot, Input, Node, ProbeLevel};
 use quorate_trace::Line;
 
-use crate::disk::{Disk, DiskEvent, Landed, Request};
+use crate::acts::{Called, Trip};
+use crate::disk::{Disk, DiskEvent, Landed};
 use crate::faults::{Faults, LastWrite};
 use crate::machine::{Held, Machine, declarations};
-use crate::network::Network;
+use crate::network::{Arrival, Network};
 use crate::random::Random;
-use crate::recorder::{Recorder, Tap};
+use crate::recorder::Recorder;
+use crate::waylay::{Aim, Spot};
+use crate::wire::Frame;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -62,6 +65,9 @@ impl Setup {
     }
 }
 
+/// Neither in nor out.
+const PASSING: [NodeState; 3] = [NodeState::Joining, NodeState::Leaving, NodeState::ForcedLeaving];
+
 /// What was wrong, when, and what led to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Broken {
@@ -90,10 +96,10 @@ impl std::fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 #[derive(Debug)]
-enum What {
+pub(crate) enum What {
     Tick { machine: usize, boot: u64 },
     Disk(DiskEvent),
-    Frame { machine: usize, bytes: Rc<[u8]> },
+    Frame { machine: usize, frame: Frame },
 }
 
 #[derive(Debug)]
@@ -120,15 +126,16 @@ impl Ord for Scheduled {
     }
 }
 
-/// What a call of a node sent.
-#[derive(Default)]
-struct Outbox(Vec<(Destination, Rc<[u8]>)>);
-
-impl Post for Outbox {
-    fn post(&mut self, to: Destination, datagram: &[u8]) {
-        self.0.push((to, datagram.into()));
-    }
+/// A master of a cluster without members, and whom its levels are to recover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Formed {
+    machine: usize,
+    boot: u64,
+    unclean: NodeSet,
 }
+
+/// An invariant of a test's own: what is wrong, if anything is.
+pub type Invariant = fn(&World) -> Option<String>;
 
 /// The world.
 #[derive(Debug)]
@@ -143,12 +150,34 @@ pub struct World {
     pub network: Network,
     /// Events so far.
     pub events: u64,
-    machines: Vec<Machine>,
+    /// Asked after every event.
+    pub invariant: Option<Invariant>,
+    pub(crate) machines: Vec<Machine>,
+    /// A crash in the middle of a call.
+    pub(crate) trip: Option<Trip>,
+    /// Nothing makes a sound node look dead (DESIGN 4: without wrong suspicion one master).
+    pub(crate) calm: bool,
+    /// What a master that formed the cluster must tell its levels.
+    pub(crate) formed: Option<Formed>,
+    /// A second machine that runs under the node id of a first one.
+    pub(crate) double: Option<(usize, usize)>,
+    /// For which moments somebody lies in wait.
+    pub(crate) aims: Vec<Aim>,
+    /// Which of them came.
+    pub(crate) spots: Vec<Spot>,
+    /// What the last event was to the machines.
+    pub(crate) called: Called,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
-    recorder: Recorder,
+    pub(crate) recorder: Recorder,
     /// For the bytes of one answer.
-    buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
+    /// For one datagram.
+    pub(crate) datagram: Vec<u8>,
+    /// For what one turn asks of the disk.
+    pub(crate) requests: Vec<(DiskTag, DiskOp)>,
+    /// For what becomes of one turn's frames.
+    pub(crate) arrivals: Vec<Arrival>,
     cluster: ClusterId,
     clock_ppm: u64,
     broken: Option<String>,
@@ -173,11 +202,22 @@ impl World {
             disk,
             network,
             events: 0,
+            invariant: None,
             machines,
+            trip: None,
+            calm: false,
+            formed: None,
+            double: None,
+            aims: Vec::new(),
+            spots: Vec::new(),
+            called: Called::default(),
             queue: BinaryHeap::new(),
             order: 0,
             recorder: Recorder::new(setup.keep_trace),
             buffer: Vec::new(),
+            datagram: Vec::new(),
+            requests: Vec::new(),
+            arrivals: Vec::new(),
             cluster,
             clock_ppm: setup.clock_ppm,
             broken: None,
@@ -193,12 +233,23 @@ impl World {
 
     /// Boots a machine that may not be told which node it is, or which cluster it is of.
     pub fn start_as(&mut self, m: usize, identity: bool, cluster: bool) {
+        let own = self.machines.get(m).map(|machine| machine.id);
+        self.boot(m, own.filter(|_| identity), cluster);
+    }
+
+    /// Boots a machine under a node id, its own or another's: two machines may come to run under one.
+    pub fn boot(&mut self, m: usize, told: Option<NodeId>, cluster: bool) {
         let ppm = self.random.between(0, 2 * self.clock_ppm) as i64 - self.clock_ppm as i64;
         let nonce = BootNonce(self.random.next_u64());
+        let unclean = told.is_some_and(|n| self.is_unclean(n));
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_none()) else { return };
+        if told == Some(machine.id) && self.double.is_some_and(|(second, _)| second == m) {
+            // It ran as another node, was ended, and is itself again.
+            self.double = None;
+        }
         self.recorder.step(self.now, "start", &[machine.id.get()], "");
         let boot = Boot {
-            node: identity.then_some(machine.id),
+            node: told,
             machine: machine_id(machine.id),
             nonce,
             cluster: cluster.then_some(self.cluster),
@@ -206,7 +257,12 @@ impl World {
             trace_writes: true,
         };
         match Node::new(boot, declarations(&machine.levels), env!("CARGO_PKG_VERSION"), "") {
-            Ok(node) => machine.power_on(self.now, node, ppm),
+            Ok(node) => {
+                machine.power_on(self.now, node, ppm);
+                machine.born_unclean = unclean;
+                machine.plays = told.unwrap_or(machine.id);
+                self.disk.reset_port(m);
+            }
             Err(error) => return self.fail(format!("a node could not begin: {error}")),
         }
         self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
@@ -223,7 +279,7 @@ impl World {
     pub fn kill(&mut self, m: usize, last: LastWrite) {
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_some()) else { return };
         self.recorder.step(self.now, "kill", &[machine.id.get()], "");
-        machine.power_off();
+        machine.power_off(self.now);
         self.disk.crash(m, last);
     }
 
@@ -253,12 +309,19 @@ impl World {
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.paused) else { return };
         self.recorder.step(self.now, "resume", &[machine.id.get()], "");
         machine.paused = false;
+        self.release(m);
+    }
+
+    /// A machine takes up what came while it stood still, if it goes on.
+    pub(crate) fn release(&mut self, m: usize) {
+        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.is_live()) else { return };
         let held = std::mem::take(&mut machine.held);
         for held in held {
             match held {
                 Held::Disk(request) => self.disk_done(request),
-                Held::Answer(request) => self.answer(*request),
-                Held::Frame(bytes) => self.frame(m, &bytes),
+                Held::Answer(request) => self.answer(request),
+                Held::Asked(tag, op) => self.ring(m, tag, *op),
+                Held::Frames(frames) => self.send_or_hold(m, frames),
             }
         }
         self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
@@ -274,7 +337,7 @@ impl World {
     pub fn heal_disk(&mut self, m: usize) {
         self.recorder.step(self.now, "disk_heal", &[m as u8], "");
         for request in self.disk.unstall(m) {
-            self.answer(request);
+            self.answer(Box::new(request));
         }
     }
 
@@ -318,11 +381,16 @@ impl World {
         let Some(Reverse(next)) = self.queue.pop() else { return self.judged().map(|()| false) };
         self.now = self.now.max(next.at);
         self.events += 1;
+        self.called = Called::default();
         match next.what {
             What::Tick { machine, boot } => self.tick(machine, boot, next.at),
             What::Disk(DiskEvent::Piece { request, from, to }) => {
-                if let Some(landed) = self.disk.piece(request, from, to) {
+                self.called.machine = self.disk.owner(request);
+                if let Some(later) = self.disk.postponed(request) {
+                    self.schedule(self.now + later, What::Disk(DiskEvent::Piece { request, from, to }));
+                } else if let Some(landed) = self.disk.piece(request, from, to) {
                     self.check_landed(landed);
+                    self.spot_landed(landed.machine, request, landed.at);
                     let alive = self.machines.get(landed.machine).is_some_and(|m| m.boots == landed.boot);
                     if landed.torn && alive {
                         self.kill(landed.machine, LastWrite::Lost);
@@ -330,7 +398,10 @@ impl World {
                 }
             }
             What::Disk(DiskEvent::Done { request }) => self.disk_done(request),
-            What::Frame { machine, bytes } => self.frame(machine, &bytes),
+            What::Frame { machine, frame } => self.frame(machine, frame),
+        }
+        if self.double.is_some() {
+            self.end_double();
         }
         self.judged().map(|()| true)
     }
@@ -416,10 +487,7 @@ impl World {
             let node = self.machines.get(n.index()).and_then(Machine::node);
             let Some((node, membership)) = node.and_then(|node| Some((node, node.membership()?))) else { return false };
             let (at, view) = membership.view();
-            let whole = NodeId::all().all(|o| {
-                let is = view.state(o);
-                if nodes.contains(o) { is == NodeState::Joined } else { is == NodeState::Inactive }
-            });
+            let whole = view.joined() == nodes && view.nodes_in(&PASSING).is_empty();
             if !whole || membership.state() != NodeState::Joined || *name.get_or_insert(at) != at {
                 return false;
             }
@@ -435,11 +503,13 @@ impl World {
         nodes.iter().all(|n| {
             let member = self.machines[n.index()].node().and_then(Node::membership).map(|m| m.member());
             member.is_some_and(|member| {
-                member.levels().iter().all(|l| {
-                    NodeId::all().all(|o| {
-                        let state = member.state_at(l.order, o);
-                        let there = nodes.contains(o) && self.machines[o.index()].has_level(l.order);
-                        state == Some(if there { NodeState::Joined } else { NodeState::Inactive })
+                // A level that a master refused knows nobody.
+                let mut levels = member.levels().iter().filter(|l| self.machines[n.index()].has_level(l.order));
+                levels.all(|l| {
+                    self.machines.iter().all(|o| {
+                        let there = nodes.contains(o.id) && o.has_level(l.order);
+                        let wanted = if there { NodeState::Joined } else { NodeState::Inactive };
+                        member.state_at(l.order, o.id) == Some(wanted)
                     })
                 })
             })
@@ -486,7 +556,7 @@ impl World {
             text = format!("-- node {} boot {}", machine.id, machine.boots);
             match machine.node() {
                 Some(node) => {
-                    text.push_str(if machine.paused { ", paused\n" } else { "\n" });
+                    text.push_str(if machine.stands_still() { ", paused\n" } else { "\n" });
                     // Writing into a String cannot fail.
                     let _ = node.write_status(machine.clock(self.now), &mut text);
                 }
@@ -511,23 +581,35 @@ impl World {
     /// # Errors
     /// What the checker says about the whole.
     pub fn finish(&mut self) -> Result<(), Box<Broken>> {
-        self.recorder.finish();
+        self.recorder.finish(false);
+        self.judged()
+    }
+
+    /// The run ends with a cluster that has settled.
+    ///
+    /// # Errors
+    /// What the checker says about the whole, and what is not finished.
+    pub fn finish_settled(&mut self) -> Result<(), Box<Broken>> {
+        self.recorder.finish(true);
         self.judged()
     }
 
     // Inside.
 
-    fn schedule(&mut self, at: u64, what: What) {
+    pub(crate) fn schedule(&mut self, at: u64, what: What) {
         self.order += 1;
         self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, what }));
     }
 
-    fn fail(&mut self, what: String) {
+    pub(crate) fn fail(&mut self, what: String) {
         self.broken.get_or_insert(what);
     }
 
     /// Whether everything is well so far.
     fn judged(&mut self) -> Result<(), Box<Broken>> {
+        if let Some(what) = self.invariant.and_then(|invariant| invariant(self)) {
+            self.fail(what);
+        }
         match self.broken.clone().or_else(|| self.recorder.broken.clone()) {
             None => Ok(()),
             Some(what) => Err(self.describe(what)),
@@ -540,157 +622,23 @@ impl World {
         Box::new(Broken { at_us: self.now, what, tail: self.recorder.tail(), status })
     }
 
-    fn tick(&mut self, m: usize, boot: u64, at: u64) {
-        let now = self.now;
-        let Some(machine) = self.machines.get_mut(m) else { return };
-        if machine.boots != boot || machine.wake_at != at || !machine.is_live() {
-            return;
-        }
-        machine.wake_at = u64::MAX;
-        if !machine.count_tick(now) {
-            return self.fail(format!("node {m} spins: it ticks more often than it may"));
-        }
-        self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
-    }
-
-    fn disk_done(&mut self, request: u64) {
-        let machine = self.disk.owner(request).and_then(|m| self.machines.get_mut(m));
-        if let Some(machine) = machine.filter(|m| m.paused) {
-            machine.held.push(Held::Disk(request));
-            return;
-        }
-        if let Some(request) = self.disk.done(request) {
-            self.answer(request);
-        }
-    }
-
-    fn answer(&mut self, request: Request) {
-        let Some(machine) = self.machines.get_mut(request.machine) else { return };
-        if machine.boots != request.boot || machine.node.is_none() {
-            return;
-        }
-        if machine.paused {
-            machine.held.push(Held::Answer(Box::new(request)));
-            return;
-        }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let result = Disk::answer(&request, &mut buffer);
-        self.call(request.machine, |node, now, ports| {
-            node.handle(now, Input::Disk { tag: request.tag, result }, ports);
-        });
-        self.buffer = buffer;
-    }
-
-    fn frame(&mut self, m: usize, bytes: &Rc<[u8]>) {
-        /// Frames that a NIC keeps for a processor that does not take them.
-        const RING: usize = 256;
-        let Some(machine) = self.machines.get_mut(m) else { return };
-        if machine.paused {
-            if machine.held.len() < RING {
-                machine.held.push(Held::Frame(bytes.clone()));
-            }
-            return;
-        }
-        self.call(m, |node, now, ports| node.handle(now, Input::Datagram(bytes), ports));
-    }
-
-    /// One call of a node, and everything that comes out of it.
-    fn call(&mut self, m: usize, f: impl FnOnce(&mut Node, Instant, &mut Ports<'_>)) {
-        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.is_live()) else { return };
-        let Some(mut node) = machine.node.take() else { return };
-        let (now, id, boot) = (machine.clock(self.now), machine.id, machine.boots);
-        let mut outbox = Outbox::default();
-        let mut sink = Tap { recorder: &mut self.recorder, t_us: self.now, node: id.get() };
-        let mut ports = Ports { post: &mut outbox, sink: &mut sink };
-        f(&mut node, now, &mut ports);
-        // Bounded: each pass of a level takes a step of a transition, and those end.
-        for _ in 0..1000 {
-            let mut did = false;
-            for probe in &mut machine.probes {
-                did |= probe.poll(now, &mut node, &mut ports);
-            }
-            if !did {
-                break;
-            }
-        }
-        let mut requests = Vec::new();
-        let mut halted = None;
-        while let Some(output) = node.poll_output() {
-            match output {
-                Output::Disk { tag, op } => requests.push((tag, op)),
-                Output::Halt(reason) => halted = Some(reason),
-            }
-        }
-        machine.node = Some(node);
-        self.check_fenced(m);
-        for (tag, op) in requests {
-            self.submit(m, boot, tag, op, now);
-        }
-        for (to, bytes) in outbox.0 {
-            for arrival in self.network.send(self.now, id, to, &mut self.random) {
-                let bytes = if arrival.damaged { self.damage(&bytes) } else { bytes.clone() };
-                self.schedule(arrival.at, What::Frame { machine: arrival.to.index(), bytes });
-            }
-        }
-        if let Some(reason) = halted {
-            self.machines[m].power_off();
-            self.machines[m].halted = Some(reason);
-            return;
-        }
-        self.rearm(m);
-    }
-
-    /// The same frame with one bit flipped.
-    fn damage(&mut self, bytes: &[u8]) -> Rc<[u8]> {
-        let mut bytes = bytes.to_vec();
-        let bit = self.random.below(bytes.len() as u64 * 8);
-        if let Some(byte) = bytes.get_mut((bit / 8) as usize) {
-            *byte ^= 1 << (bit % 8);
-        }
-        bytes.into()
-    }
-
-    fn submit(&mut self, m: usize, boot: u64, tag: quorate_base::DiskTag, op: DiskOp, now: Instant) {
-        if let DiskOp::Write { at, not_after, .. } = &op {
-            self.check_owner(m, *at);
-            if not_after.is_some_and(|limit| now > limit) {
-                let refused = self.disk.refuse(m, boot, tag);
-                return self.schedule(self.now, What::Disk(DiskEvent::Done { request: refused }));
-            }
-        }
-        for (at, event) in self.disk.submit(self.now, (m, boot), (tag, op), &mut self.random) {
-            self.schedule(at, What::Disk(event));
-        }
-    }
-
-    fn rearm(&mut self, m: usize) {
-        let Some(machine) = self.machines.get_mut(m) else { return };
-        let due = machine.due();
-        if due == u64::MAX || due == machine.wake_at {
-            machine.wake_at = due;
-            return;
-        }
-        // A call takes its time: what is due at once comes a moment later.
-        let at = due.max(self.now + 1);
-        machine.wake_at = at;
-        let boot = machine.boots;
-        self.schedule(at, What::Tick { machine: m, boot });
-    }
-
     // Invariants.
 
-    fn check_owner(&mut self, m: usize, at: u64) {
+    pub(crate) fn check_owner(&mut self, m: usize, at: u64) {
         let owner = match Region::of(at) {
             Region::Identity(n, _) | Region::Heartbeat(n) | Region::Ballot(n, _) => Some(n.index()),
             Region::Superblock(_) | Region::Config(_) | Region::Spare => None,
         };
-        if owner != Some(m) {
+        if owner != self.machines.get(m).map(|machine| machine.plays.index()) {
             self.fail(format!("node {m} writes record {at}, which is not its own"));
         }
     }
 
     fn check_landed(&mut self, landed: Landed) {
         let Region::Ballot(n, _) = Region::of(landed.at) else { return };
+        if self.recorder.views_only {
+            return;
+        }
         // The writer may be dead by now; its incarnation stands in what it wrote.
         let written = self.disk.incarnation_at(landed.at);
         if written.is_some_and(|incarnation| self.recorder.fenced.contains(&(n, incarnation))) {
@@ -698,11 +646,77 @@ impl World {
         }
     }
 
-    fn check_fenced(&mut self, m: usize) {
+    /// What holds of masters, looked at after each turn in which one came or went.
+    pub(crate) fn check_masters(&mut self, m: usize, seen: (usize, u64)) {
+        if self.calm && self.recorder.lost > seen.1 {
+            self.fail(format!("node {m} lost the lock although nobody was suspected wrongly"));
+        }
+        if self.recorder.masters.len() == seen.0 {
+            return;
+        }
+        let is_master = |m: &&Machine| m.node().and_then(Node::membership).is_some_and(|s| s.master().is_some());
+        let masters: NodeSet = self.machines.iter().filter(is_master).map(|m| m.id).collect();
+        if self.calm && masters.len() > 1 {
+            self.fail(format!("nodes {masters} are masters at once although nobody was suspected wrongly"));
+        }
+        self.note_formation(m);
+    }
+
+    /// If this machine's node just became master of a cluster that has no members: whom its levels must recover. Only
+    /// what is certain: nodes that are off for so long that it has read their last word, and its own former life.
+    fn note_formation(&mut self, m: usize) {
+        let Some(machine) = self.machines.get(m).filter(|machine| machine.plays == machine.id) else { return };
+        let Some(membership) = machine.node().and_then(Node::membership) else { return };
+        if membership.master().is_none() || !membership.view().1.members().is_empty() {
+            return;
+        }
+        let long_off = |other: &&Machine| other.node().is_none() && other.ended_at + 2_000_000 < self.now;
+        let sure = |n: &NodeId| !self.disk.bad.holds(layout::heartbeat(*n));
+        let mut unclean: NodeSet =
+            self.machines.iter().filter(long_off).map(|o| o.id).filter(|n| self.is_unclean(*n)).filter(sure).collect();
+        if machine.born_unclean {
+            unclean.insert(machine.id);
+        }
+        self.formed = Some(Formed { machine: m, boot: machine.boots, unclean });
+    }
+
+    /// Whether a node's heartbeat block, as it stands, shows a life without a clean end.
+    pub(crate) fn is_unclean(&self, n: NodeId) -> bool {
+        let block = self.disk.record(layout::heartbeat(n)).map(|raw| Heartbeat::decode(raw, self.cluster, n));
+        matches!(block, Some(Block::Good(h)) if !h.clean && h.incarnation != Incarnation::NEVER)
+    }
+
+    /// The master that formed the cluster is joined: its levels were told.
+    pub(crate) fn check_formed(&mut self, m: usize) {
+        let Some(formed) = self.formed.filter(|formed| formed.machine == m) else { return };
+        let Some(machine) = self.machines.get(m).filter(|machine| machine.boots == formed.boot) else { return };
+        let Some(membership) = machine.node().and_then(Node::membership) else { return };
+        if membership.master().is_none() {
+            // Whoever is master now forms the cluster.
+            self.formed = None;
+            return;
+        }
+        if membership.state() != NodeState::Joined {
+            return;
+        }
+        let untold = machine.probes.recover().find(|(_, told)| !formed.unclean.minus(*told).is_empty());
+        if let Some((level, told)) = untold {
+            let unclean = formed.unclean;
+            self.fail(format!(
+                "level {level} of node {m} was told to recover {told} with its first join, not {unclean}"
+            ));
+        }
+        self.formed = None;
+    }
+
+    pub(crate) fn check_fenced(&mut self, m: usize) {
         let Some(machine) = self.machines.get(m) else { return };
         let Some(node) = machine.node() else { return };
         let Some(incarnation) = node.incarnation() else { return };
-        if self.recorder.fenced.contains(&(machine.id, incarnation)) && node.may_write(machine.clock(self.now)) {
+        if self.recorder.views_only {
+            return;
+        }
+        if self.recorder.fenced.contains(&(machine.plays, incarnation)) && node.may_write(machine.clock(self.now)) {
             self.fail(format!("node {m} may write although its fence is through"));
         }
     }

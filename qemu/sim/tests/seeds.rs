@@ -33,21 +33,6 @@ fn random_faults_with_nine_nodes() {
     seeds(3000..3020, 9);
 }
 
-/// Each showed a bug once: a leaver that was gone before others' barriers were through, an answer of a later life to a new
-/// master, a lock that was wanted no more when it came, two leavers that waited for each other, …
-#[test]
-fn seeds_that_once_failed() {
-    let [two, four] = [vec![890, 904, 997], vec![199, 266]];
-    let three = vec![
-        46, 73, 101, 116, 179, 271, 294, 399, 448, 806, 947, 1243, 1311, 1405, 1417, 1428, 1435, 10730, 11257, 12710,
-        15136, 33097, 40170, 42456, 43720, 45541, 51847,
-    ];
-    let five = vec![194, 2009, 2040, 2054, 3067, 3209, 40244, 50263, 60847, 61045, 80281];
-    for (nodes, list) in [(2, two), (3, three), (4, four), (5, five)] {
-        list.into_iter().for_each(|seed| seeds(seed..seed + 1, nodes));
-    }
-}
-
 #[test]
 fn a_seed_replays_byte_for_byte() {
     let options = RunOptions { keep_trace: true, damage_ms: 5_000, ..RunOptions::default() };

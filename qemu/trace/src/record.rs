@@ -1,6 +1,6 @@
 //! Each event's name and fields in a trace line, spelled as the harness contract spells them.
 
-use quorate_base::event::{Event, LockPhase, Members, StepEvent, Subject, Via};
+use quorate_base::event::{Event, LockPhase, Members, Stall, StepEvent, Subject, Via};
 use quorate_base::{Barriers, FenceMethod, Incarnation, Instant, LevelOrder, NodeId};
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,8 @@ pub fn fields(event: &Event<'_>) -> (&'static str, Fields) {
         Event::Panic { reason } => ("panic", json!({"reason": reason})),
         Event::Halt { reason } => ("halt", json!({"reason": reason})),
         Event::Note { what } => ("note", json!({"what": what})),
+        Event::Waiting(stall) => ("waiting", stall_fields(stall)),
+        Event::Overdue(stall) => ("overdue", stall_fields(stall)),
     };
     match value {
         Value::Object(fields) => (ev, fields),
@@ -84,6 +86,16 @@ fn step_fields(step: &StepEvent<'_>) -> Value {
         "transition": step.subject.transition.name(),
         "barrier": step.barrier,
     })
+}
+
+/// A step's fields, who owes its acknowledgement, and for how long.
+fn stall_fields(stall: &Stall<'_>) -> Value {
+    let mut value = step_fields(&stall.step);
+    if let Value::Object(fields) = &mut value {
+        fields.insert("awaiting".to_owned(), json!(stall.awaiting.iter().map(NodeId::get).collect::<Vec<_>>()));
+        fields.insert("waited_ms".to_owned(), json!(stall.waited_ms));
+    }
+    value
 }
 
 fn subject(subject: &Subject) -> Value {
@@ -208,6 +220,14 @@ mod tests {
         assert_eq!(json_of(Event::Notify(step())), format!(r#""notify",{rest}"#));
         assert_eq!(json_of(Event::Ack(step())), format!(r#""ack",{rest}"#));
         assert_eq!(json_of(Event::StaleAck(step())), format!(r#""stale_ack",{rest}"#));
+    }
+
+    #[test]
+    fn a_stall_is_its_step_with_who_owes_it_and_since_when() {
+        let stall = Stall { step: step(), awaiting: NodeSet::only(node(0)).with(node(2)), waited_ms: 1000 };
+        let rest = r#""awaiting":[0,2],"barrier":2,"level":70,"name":"probe","round":"65.3","subject":1,"subject_inc":7,"transition":"forced-leaving","waited_ms":1000}"#;
+        assert_eq!(json_of(Event::Waiting(stall)), format!(r#""waiting",{rest}"#));
+        assert_eq!(json_of(Event::Overdue(stall)), format!(r#""overdue",{rest}"#));
     }
 
     #[test]

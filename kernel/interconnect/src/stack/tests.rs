@@ -272,6 +272,24 @@ fn igmp_queries_get_one_report_however_many_come_at_once() {
     assert_eq!(port.sent[0][30..34], group(n(4)).octets(), "addressed to the group itself");
 }
 
+#[test]
+fn more_than_the_queue_holds_goes_through_while_the_device_takes_it() {
+    let (mut stack, mut port) = end(0);
+    let bytes = [7; DATAGRAM_MAX];
+    let wanted = 2 * SEND_BYTES / DATAGRAM_MAX;
+    for _ in 0..wanted {
+        stack.send_through(ms(1), Destination::Node(n(1)), &bytes, &mut port).unwrap();
+    }
+    stack.poll(ms(1), &mut port);
+    // And the report of its group.
+    assert_eq!(port.sent.len(), wanted + 1);
+    port.room = Some(0);
+    let refused =
+        (0..wanted).filter(|_| stack.send_through(ms(2), Destination::All, &bytes, &mut port).is_err()).count();
+    assert!(refused > 0, "a device that takes nothing makes no room");
+    assert_eq!(stack.counters().datagrams_unsent, refused as u64);
+}
+
 proptest! {
     #[test]
     fn any_frames_never_panic_nor_stop_the_next_good_one(

@@ -1,6 +1,5 @@
 //! Locks that run against each other on virtual time and one simulated disk.
 
-mod search;
 mod seeds;
 mod states;
 mod world;

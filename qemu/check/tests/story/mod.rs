@@ -1,5 +1,11 @@
 //! Tells what a right cluster of three nodes does, as a trace.
 
+mod levels;
+mod takeovers;
+
+pub use levels::{overdue, run_time_level, service_of_a_dead_node};
+pub use takeovers::{deposed_master, one_level_further, round_that_nobody_knows};
+
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -104,7 +110,13 @@ impl Story {
         }
     }
 
+    /// Nobody takes the lock from another whom it does not take for silent.
     fn acquire(&mut self, node: usize, ballot: u64) {
+        let peer = self.master;
+        let known = |l: &Value| l["ev"] == "suspect" && l["node"] == node && l["peer"] == peer && l["via"] == "disk";
+        if self.ballot > 0 && peer != node && !self.lines.iter().any(known) {
+            self.tell(node, json!({"ev": "suspect", "peer": peer, "via": "disk"}));
+        }
         self.tell(node, json!({"ev": "lock", "phase": "want", "ballot": self.ballot}));
         (self.ballot, self.master) = (ballot, node);
         self.tell(node, json!({"ev": "lock", "phase": "acquired", "ballot": ballot}));
@@ -203,9 +215,14 @@ impl Story {
     }
 
     fn join(&mut self, subjects: &[usize], live: &[usize]) {
+        let levels: Vec<u16> = self.levels.iter().map(|l| l.0).collect();
+        self.join_at(&levels, subjects, live);
+    }
+
+    fn join_at(&mut self, levels: &[u16], subjects: &[usize], live: &[usize]) {
         self.commit(&subjects.iter().map(|s| (*s, "joining")).collect::<Vec<_>>(), live);
-        for (level, ..) in self.levels.clone() {
-            self.through(level, "joining", subjects, live);
+        for level in levels {
+            self.through(*level, "joining", subjects, live);
         }
         self.commit(&subjects.iter().map(|s| (*s, "joined")).collect::<Vec<_>>(), live);
         for subject in subjects {

@@ -35,6 +35,10 @@ pub(super) fn condition(word: &str, table: &Table<'_>, scope: &mut Scope) -> Opt
                 let inner = Table::from_value(value, &format!("`{key}`"), table.from())?;
                 pattern(&inner, scope, &[])
             };
+            if table.has("every") {
+                let (every, then) = (side("every"), side("then"));
+                return Some(Condition::OrderOfAll { every: every?, then: then? });
+            }
             let (first, then) = (side("first"), side("then"));
             Some(Condition::Order { first: first?, then: then? })
         }

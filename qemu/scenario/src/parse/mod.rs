@@ -26,13 +26,13 @@ use table::{Findings, Table, Value, unknown};
 const KERNEL_LEVELS: [u16; 1] = [0];
 
 impl Scenario {
-    /// Reads and parses a scenario file.
+    /// Reads and parses a scenario file: one scenario for each number of nodes that its head names.
     ///
     /// # Errors
     /// All problems of the file; one if it cannot be read.
-    pub fn read(path: &Path) -> Result<Self, Problems> {
+    pub fn read(path: &Path) -> Result<Vec<Self>, Problems> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(Source::new(path, text)),
+            Ok(text) => Self::parse_all(Source::new(path, text)),
             Err(error) => {
                 let source = Source::new(path, "");
                 let message = format!("cannot read {}: {error}", path.display());
@@ -42,22 +42,64 @@ impl Scenario {
         }
     }
 
-    /// Parses a scenario.
+    /// Parses a file: `nodes = [2, 3, 5]` makes three scenarios of it, `name-2`, `name-3` and `name-5`.
+    ///
+    /// # Errors
+    /// All problems of the first number of nodes that has any, in the order of the text.
+    pub fn parse_all(source: Source) -> Result<Vec<Self>, Problems> {
+        let first = parse_size(source.clone(), 0)?;
+        let mut all = vec![first];
+        while all.len() < all[0].1 {
+            all.push(parse_size(source.clone(), all.len())?);
+        }
+        Ok(all.into_iter().map(|(scenario, _)| scenario).collect())
+    }
+
+    /// Parses a scenario; of several numbers of nodes the first.
     ///
     /// # Errors
     /// All problems, in the order of the text.
     pub fn parse(source: Source) -> Result<Self, Problems> {
-        let findings = Findings::new();
-        let scenario = parse_text(&source, &findings);
-        let list = findings.finish();
-        match scenario {
-            Some(scenario) if list.is_empty() => Ok(scenario),
-            _ => Err(Problems { source, list }),
-        }
+        parse_size(source, 0).map(|(scenario, _)| scenario)
     }
 }
 
-fn parse_text(source: &Source, findings: &Findings) -> Option<Scenario> {
+/// The scenario with the number of nodes at that place of the list, and how many numbers there are.
+fn parse_size(source: Source, at: usize) -> Result<(Scenario, usize), Problems> {
+    let findings = Findings::new();
+    let scenario = parse_text(&source, &findings, at);
+    let list = findings.finish();
+    match scenario {
+        Some(scenario) if list.is_empty() => Ok(scenario),
+        _ => Err(Problems { source, list }),
+    }
+}
+
+/// `nodes = 3`, or `nodes = [2, 3, 5]`: the one at that place, and how many there are.
+fn sizes(top: &Table<'_>, at: usize) -> Option<(u8, usize)> {
+    const RANGE: std::ops::RangeInclusive<i64> = 1..=NODES_MAX as i64;
+    let Some(items) = top.value("nodes").and_then(|value| value.list()) else {
+        let one = top.number_required("nodes", RANGE, "say how many nodes are configured: nodes = 3");
+        return one.and_then(|(n, _)| u8::try_from(n).ok()).map(|n| (n, 1));
+    };
+    let mut sizes: Vec<u8> = Vec::new();
+    for item in &items {
+        match item.int().filter(|n| RANGE.contains(n)).and_then(|n| u8::try_from(n).ok()) {
+            Some(n) if !sizes.contains(&n) => sizes.push(n),
+            Some(n) => top.findings.add(item.span(), format!("`nodes` has {n} twice"), "once is enough"),
+            None => {
+                let what = item.int().map_or_else(|| item.kind().to_owned(), |n| n.to_string());
+                top.findings.add(item.span(), format!("`nodes` has {what}, not 1 to {NODES_MAX} nodes"), "no cluster");
+            }
+        }
+    }
+    if items.is_empty() {
+        top.findings.add(top.key_span("nodes"), "`nodes` is an empty list".to_owned(), "nodes = [2, 3, 5]");
+    }
+    sizes.get(at).map(|n| (*n, sizes.len()))
+}
+
+fn parse_text(source: &Source, findings: &Findings, at: usize) -> Option<(Scenario, usize)> {
     let text = source.text.clone();
     let document = match DeTable::parse(&text) {
         Ok(document) => document,
@@ -71,29 +113,30 @@ fn parse_text(source: &Source, findings: &Findings) -> Option<Scenario> {
     let top = Table::new(document.get_ref(), whole, "the scenario", (findings, source));
     let stem = source.path.file_stem().map_or_else(|| "scenario".to_owned(), |s| s.to_string_lossy().into_owned());
     let name = top.text("name").map_or(stem, |(name, _)| name.to_owned());
-    let nodes = top
-        .number_required("nodes", 1..=NODES_MAX as i64, "say how many nodes are configured: nodes = 3")
-        .and_then(|(n, _)| u8::try_from(n).ok());
+    let sizes = sizes(&top, at);
+    let nodes = sizes.map(|(nodes, _)| nodes);
     let seed = top.number("seed", 0..=i64::MAX).map_or(1, |(n, _)| n.unsigned_abs());
     let block_size = block_size(&top);
-    let timing = top.value("timing").map_or(Some(Timing::DEFAULT), |v| timing(v, &top));
+    let timing = top.value("timing").map_or(Some(Timing::DEFAULT), |v| timing(v, Timing::DEFAULT, &top));
     // A wrong `nodes` must not turn every node of the file into a second error.
     let configured = NodeSet::first(nodes.unwrap_or(NODES_MAX as u8));
     let top_level_span = top.key_span("level");
     let levels = levels(&top, configured);
-    let mut scope = Scope::new(configured, levels.iter().map(|l| (l.order, l.name.clone())).collect());
+    let known = levels.iter().map(|l| (l.order, l.name.clone())).collect();
+    let mut scope = Scope::new(configured, known, timing.unwrap_or(Timing::DEFAULT));
     let steps = match top.required("step", "add at least one [[step]]") {
         Some(value) => scope.steps(value, &top),
         None => Vec::new(),
     };
     top.finish();
-    let (nodes, timing) = (nodes?, timing?);
+    let ((nodes, sizes), timing) = (sizes?, timing?);
+    let name = if sizes > 1 { format!("{name}-{nodes}") } else { name };
     let scenario = Scenario { source: source.clone(), name, nodes, seed, timing, block_size, levels, steps };
     if let Some((node, bytes)) = scenario.too_many_words() {
         let message = format!("the levels of node {node} need a kernel command line of {bytes} bytes");
         findings.add(top_level_span, message, format!("{CMDLINE_BYTES_MAX} are allowed: fewer levels, shorter names"));
     }
-    Some(scenario)
+    Some((scenario, sizes))
 }
 
 fn block_size(top: &Table<'_>) -> u32 {
@@ -107,10 +150,11 @@ fn block_size(top: &Table<'_>) -> u32 {
     }
 }
 
-fn timing(value: Value<'_>, top: &Table<'_>) -> Option<Timing> {
+/// A table of time-outs; what it does not name is as in `usual`.
+fn timing(value: Value<'_>, usual: Timing, top: &Table<'_>) -> Option<Timing> {
     let table = Table::from_value(value, "[timing]", top.from())?;
     let mut timing = match table.text("profile") {
-        None => Timing::DEFAULT,
+        None => usual,
         Some((name, span)) => Timing::profile(name).unwrap_or_else(|| {
             unknown(top.findings, span, "timing profile", name, &["default", "fast"]);
             Timing::DEFAULT
@@ -166,13 +210,17 @@ fn levels(top: &Table<'_>, configured: NodeSet) -> Vec<Level> {
         let order_span = table.key_span("order");
         let name_span = table.key_span("name");
         let Some(level) = level(table, configured) else { continue };
-        if let Some(other) = levels.iter().find(|l| l.order == level.order) {
+        let meets = |l: &&Level| l.order == level.order && !on(l, configured).and(on(&level, configured)).is_empty();
+        let with = |n: NodeId| levels.iter().filter(|l| l.is_on(n)).count();
+        let orders = on(&level, configured).iter().map(with).max().unwrap_or(0);
+        if let Some(other) = levels.iter().find(meets) {
             let message =
                 format!("level order {} is used twice, by `{}` and `{}`", level.order, other.name, level.name);
-            top.findings.add(order_span, message, "orders are unique");
-        } else if levels.iter().any(|l| l.name == level.name) {
+            let help = "what differs from node to node is given once for each: with `only_on`, no node twice";
+            top.findings.add_help(order_span, message, "orders are unique on a node", help);
+        } else if levels.iter().any(|l| l.name == level.name && l.order != level.order) {
             top.findings.add(name_span, format!("two levels are named `{}`", level.name), "names are unique");
-        } else if levels.len() + KERNEL_LEVELS.len() >= LEVELS_MAX {
+        } else if orders + KERNEL_LEVELS.len() >= LEVELS_MAX {
             top.findings.add(order_span, format!("more than {LEVELS_MAX} levels in all"), "this one is too many");
         } else {
             levels.push(level);
@@ -180,6 +228,11 @@ fn levels(top: &Table<'_>, configured: NodeSet) -> Vec<Level> {
     }
     levels.sort_by_key(|l| l.order);
     levels
+}
+
+/// The nodes that register a level.
+fn on(level: &Level, configured: NodeSet) -> NodeSet {
+    level.only_on.unwrap_or(configured)
 }
 
 fn level(table: Table<'_>, configured: NodeSet) -> Option<Level> {
@@ -206,8 +259,10 @@ fn level(table: Table<'_>, configured: NodeSet) -> Option<Level> {
         let message = format!("`hang` names nodes {} that do not register this level", hang.minus(only));
         table.findings.add(hang_span, message, "`only_on` leaves them out");
     }
+    let everywhere = table.flag("everywhere", only_on.is_none());
+    let deadline_ms = table.number("deadline_ms", 1..=600_000).map_or(0, |(n, _)| u32::try_from(n).unwrap_or(0));
     table.finish();
-    Some(Level { order: order?, name: name?, barriers, work_ms, hang, only_on })
+    Some(Level { order: order?, name: name?, barriers, work_ms, hang, only_on, everywhere, deadline_ms })
 }
 
 fn barriers(level: &Table<'_>) -> Barriers {
@@ -269,12 +324,30 @@ fn node_expr(value: Value<'_>, key: &str, configured: NodeSet, findings: &Findin
     if let Some(name) = word.strip_prefix('$') {
         return Some(NodeExpr::Saved(name.to_owned()));
     }
+    if let Some(list) = word.strip_prefix("all but ") {
+        return all_but(list, value, configured, findings);
+    }
     let expr = NodeExpr::from_word(word);
     if expr.is_none() {
-        let words = ["all", "started", "master", "others", "$name"];
+        let words = ["all", "all but 0", "started", "master", "others", "$name"];
         unknown(findings, value.span(), "node", word, &words);
     }
     expr
+}
+
+/// The numbers behind `all but`, with commas between them.
+fn all_but(list: &str, value: Value<'_>, configured: NodeSet, findings: &Findings) -> Option<NodeExpr> {
+    let mut without = NodeSet::EMPTY;
+    for word in list.split(',').map(str::trim) {
+        let id = word.parse().ok().and_then(NodeId::new).filter(|id| configured.contains(*id));
+        let Some(id) = id else {
+            let message = format!("`{word}` behind `all but` is no configured node");
+            findings.add(value.span(), message, format!("this scenario has {}", id_range(configured)));
+            return None;
+        };
+        without.insert(id);
+    }
+    Some(NodeExpr::AllBut(without))
 }
 
 fn id_range(configured: NodeSet) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_base::{NodeId, NodeSet};
+use quorate_base::{NodeId, NodeSet, Timing};
 use quorate_switch::{Fault, pcap};
 
 use super::condition::{CONDITIONS, condition, regex};
@@ -55,6 +55,8 @@ pub(super) struct Scope {
     pub configured: NodeSet,
     /// Levels: order and name, the kernel's own included.
     pub levels: Vec<(u16, String)>,
+    /// What the database is created with.
+    pub timing: Timing,
     /// Names under which earlier steps saved nodes.
     pub names: BTreeSet<String>,
     /// Names under which earlier steps saved snapshots.
@@ -63,9 +65,9 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn new(configured: NodeSet, mut levels: Vec<(u16, String)>) -> Self {
+    pub(super) fn new(configured: NodeSet, mut levels: Vec<(u16, String)>, timing: Timing) -> Self {
         levels.insert(0, (0, "membership".to_owned()));
-        Self { configured, levels, names: BTreeSet::new(), snapshots: BTreeSet::new(), next_index: 0 }
+        Self { configured, levels, timing, names: BTreeSet::new(), snapshots: BTreeSet::new(), next_index: 0 }
     }
 
     /// A node expression; `$name` must have been saved by an earlier step.
@@ -193,6 +195,9 @@ impl Scope {
                 {
                     table.findings.add(span.clone(), "`text` must be one line", "one line");
                 }
+                if let Some((text, _)) = &text {
+                    self.level_at_run_time(text);
+                }
                 Some(Action::Command { node: node?, text: text?.0.to_owned(), reply: reply? })
             }
             "cut" | "loss" | "duplicate" | "reorder" | "corrupt" | "delay" => self.link(verb, table),
@@ -245,6 +250,17 @@ impl Scope {
         Some(Action::Start { node: node?, options })
     }
 
+    /// `register ORDER:NAME:…`: later steps may name that level. Whether the rest is right is for the node to say.
+    fn level_at_run_time(&mut self, text: &str) {
+        let Some(word) = text.trim().strip_prefix("register ") else { return };
+        let mut fields = word.trim().split(':');
+        if let (Some(Ok(order)), Some(name)) = (fields.next().map(str::parse), fields.next())
+            && self.levels.iter().all(|(known, _)| *known != order)
+        {
+            self.levels.push((order, name.to_owned()));
+        }
+    }
+
     fn image(&mut self, table: &Table<'_>) -> Option<Action> {
         let words: Vec<&str> = ImageEdit::ALL.iter().map(|(word, _, _)| *word).collect();
         let (word, span) = table.text_required("edit", "say how: edit = \"disable\"")?;
@@ -253,7 +269,18 @@ impl Scope {
             return None;
         };
         let node = if *of_node { Some(self.target(table)?) } else { None };
-        Some(Action::Image { edit: *edit, node })
+        let edit = match edit {
+            ImageEdit::Weight(_) => {
+                let (weight, _) = table.number_required("weight", 0..=255, "how heavy: weight = 200")?;
+                ImageEdit::Weight(u8::try_from(weight).ok()?)
+            }
+            ImageEdit::Timing(_) => {
+                let value = table.required("timing", "say which: timing = { lease = 700 }")?;
+                ImageEdit::Timing(super::timing(value, self.timing, table)?)
+            }
+            other => *other,
+        };
+        Some(Action::Image { edit, node })
     }
 
     /// `from` and `to`, each `"all"` if it is not given.

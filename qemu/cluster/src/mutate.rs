@@ -1,0 +1,65 @@
+//! `cargo cluster mutate`: the protocol code is broken on purpose, one fault at a time; the simulator must find each.
+
+use quorate_launch::{interrupt, workspace_root};
+use quorate_mutate::{Campaign, List, Outcome, Plan, Report, render};
+
+use crate::arguments::MutateOptions;
+use crate::end::End;
+
+/// Runs `mutate`.
+pub fn mutate(options: &MutateOptions) -> End {
+    let root = workspace_root();
+    let list = match List::shipped() {
+        Ok(list) => list,
+        Err(error) => return End::CannotRun(error.to_string()),
+    };
+    let wrong = list.check(root);
+    if !wrong.is_empty() {
+        wrong.iter().for_each(|error| eprintln!("{error}"));
+        return End::CannotRun(format!("{} entries of qemu/mutate/mutations.toml do not fit the sources", wrong.len()));
+    }
+    let mutations = match list.only(&options.only) {
+        Ok(mutations) => mutations,
+        Err(error) => return End::CannotRun(error.to_string()),
+    };
+    if options.list {
+        for m in &mutations {
+            println!("{}\n    {}\n    {}", m.name, m.file, m.breaks);
+        }
+        return End::Held;
+    }
+    let plan = Plan {
+        workspace: root.to_owned(),
+        place: root.join("target").join("mutate"),
+        seeds: options.seeds.clone(),
+        nodes: options.nodes.clone(),
+        jobs: options.jobs,
+        trust_tree: options.trust_tree,
+        stop: interrupt::requested,
+    };
+    let campaign = match Campaign::begin(plan, &|line| eprintln!("{line}")) {
+        Ok(campaign) => campaign,
+        Err(error) => return End::CannotRun(error.to_string()),
+    };
+    match campaign.run(&mutations, &progress) {
+        Ok(reports) => {
+            print!("{}", render(&reports));
+            let all = reports.iter().all(|r| matches!(r.outcome, Outcome::Caught(_)));
+            if all { End::Held } else { End::Failed(None) }
+        }
+        Err(error) => End::CannotRun(error.to_string()),
+    }
+}
+
+fn progress(report: &Report) {
+    let Report { name, outcome, runs, build_s, run_s } = report;
+    let what = match outcome {
+        Outcome::Caught(catch) => {
+            format!("found by seed {} with {} nodes: {}", catch.run.seed, catch.run.nodes, catch.what)
+        }
+        Outcome::Survived => "SURVIVED".to_owned(),
+        Outcome::NoPlace(error) => error.clone(),
+        Outcome::DoesNotCompile(errors) => format!("does not compile: {errors}"),
+    };
+    eprintln!("{name} ({runs} runs, {build_s:.0} + {run_s:.0} s): {what}");
+}

@@ -1,0 +1,468 @@
+//! Three shipped nodes, whole, on a disk that does what it is told at once and a wire on which membership messages wait
+//! until they are delivered, in any order. The disk's own interleavings are the lock model's.
+//!
+//! Time stands still while messages are delivered and levels acknowledge; it passes in [`Cluster::advance`], up to the
+//! first thing that somebody would notice. Heartbeats are delivered as they are sent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hash;
+use std::rc::Rc;
+
+use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
+use quorate_base::event::{Record, TraceSink};
+use quorate_base::{
+    BootNonce, ClusterId, DiskError, DiskOp, FenceMethod, Instant, LevelDecl, LevelOrder, NodeId, NodeState, Timing,
+    ViewName,
+};
+use quorate_database::{BallotBlock, ClusterKey, Heartbeat, MachineId, Name, NodeConfig, Raw, Superblock, layout};
+use quorate_interconnect::Destination;
+use quorate_master_lock::DiskGeometry;
+use quorate_membership::message::Message;
+use quorate_node::{Boot, Change, Input, Node, Output, Ports, Post};
+
+use super::monitor::Monitor;
+use crate::explore::{Hash128, Violation};
+
+/// How many nodes.
+pub const NODES: u8 = 3;
+/// The levels beside membership.
+pub const LEVELS: [LevelDecl<'static>; 3] = [
+    LevelDecl::new(0, "membership"),
+    LevelDecl::new(60, "first").barriers(2, 1, 1),
+    LevelDecl::new(70, "second").barriers(1, 2, 2),
+];
+const CLUSTER: ClusterId = ClusterId(*b"the model's own!");
+/// Where an envelope says its channel and the length of its payload, and where that begins (PROTOCOL.md).
+const CHANNEL_AT: usize = 6;
+const LENGTH_AT: usize = 10;
+const PAYLOAD_AT: usize = 56;
+/// For so long nothing happens: then nothing ever will, µs. Longer than every time-out but the outage's.
+const QUIET_US: u64 = 6_000_000;
+
+/// A membership message on its way.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// To whom.
+    pub to: NodeId,
+    /// From whom.
+    pub from: NodeId,
+    bytes: Rc<[u8]>,
+    /// What it says, without the counters of this one sending.
+    key: u128,
+    /// A notification's view and its number under that ballot: an older one that comes after a newer one is ignored.
+    sequence: Option<(ViewName, u32)>,
+}
+
+impl Letter {
+    /// What it is, in words.
+    pub fn tell(&self) -> String {
+        let what = payload(&self.bytes).and_then(|p| Message::decode(p).ok()).map_or_else(
+            || "damaged".to_owned(),
+            |m| match m {
+                Message::Notify(n) => format!("Notify {} level {} {:?}", n.round.id, n.round.level, n.steps),
+                Message::Ack { entries, .. } => format!("Ack {entries:?}"),
+                Message::View(v) => format!("View {} of {}", v.name.number, v.name.ballot),
+                other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or_default().to_owned(),
+            },
+        );
+        format!("{what} from {} to {}", self.from, self.to)
+    }
+}
+
+fn payload(bytes: &[u8]) -> Option<&[u8]> {
+    let length = bytes.get(LENGTH_AT..LENGTH_AT + 2)?;
+    bytes.get(PAYLOAD_AT..PAYLOAD_AT + usize::from(u16::from_le_bytes([length[0], length[1]])))
+}
+
+/// What a message says, so that two sendings of the same one are one; and a notification's number.
+fn key_of(bytes: &[u8], from: NodeId, to: NodeId) -> (u128, Option<(ViewName, u32)>) {
+    let mut sequence = None;
+    let mut hasher = Hash128::default();
+    (from, to).hash(&mut hasher);
+    // The incarnation of the sender.
+    bytes.get(12..16).hash(&mut hasher);
+    match payload(bytes).map(|p| (p, Message::decode(p))) {
+        Some((_, Ok(Message::Notify(mut notify)))) => {
+            sequence = Some((notify.view, notify.sequence));
+            notify.sequence = 0;
+            let mut buffer = [0; 2048];
+            Message::Notify(notify).encode(&mut buffer).map(|b| b.to_vec()).unwrap_or_default().hash(&mut hasher);
+        }
+        Some((bytes, _)) => bytes.hash(&mut hasher),
+        None => {}
+    }
+    (hasher.key(), sequence)
+}
+
+/// One machine.
+#[derive(Clone, Debug, Default)]
+struct Station {
+    node: Option<Rc<Node>>,
+    /// What its levels were given and have not acknowledged.
+    working: Vec<(LevelOrder, Change)>,
+    boots: u8,
+}
+
+/// The whole.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    now: Instant,
+    stations: [Station; NODES as usize],
+    disk: BTreeMap<u64, Rc<Raw>>,
+    /// Messages that may be delivered now.
+    pub wire: Vec<Letter>,
+    /// Messages that are delayed until somebody says so.
+    pub held: Vec<Letter>,
+    monitor: Rc<Monitor>,
+}
+
+#[derive(Default)]
+struct Outbox(Vec<(Destination, Rc<[u8]>)>);
+
+impl Post for Outbox {
+    fn post(&mut self, to: Destination, datagram: &[u8]) {
+        self.0.push((to, datagram.into()));
+    }
+}
+
+struct Judge<'a> {
+    monitor: &'a mut Monitor,
+    node: NodeId,
+    broken: Option<Violation>,
+}
+
+impl TraceSink for Judge<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        if self.broken.is_none()
+            && let Err(violation) = self.monitor.take(self.node, record)
+        {
+            self.broken = Some(violation);
+        }
+    }
+}
+
+fn machine(n: NodeId) -> MachineId {
+    MachineId { uuid: Some([n.get() + 1; 16]), mac: None }
+}
+
+impl Cluster {
+    /// All machines off, a fresh database.
+    pub fn new() -> Self {
+        let mut disk = BTreeMap::new();
+        if let Ok(name) = Name::new("model") {
+            let superblock = Superblock {
+                generation: 1,
+                cluster: CLUSTER,
+                name: name.clone(),
+                timing: Timing::DEFAULT,
+                nodes: NODES,
+                levels_max: 32,
+                fence: FenceMethod::Lease,
+                key: ClusterKey([7; 32]),
+            };
+            for copy in [0, 1] {
+                disk.insert(layout::superblock(copy), Rc::new(superblock.encode(copy)));
+            }
+            for n in NodeId::first(NODES) {
+                let config = NodeConfig { machine: machine(n), ..NodeConfig::named(name.clone()) };
+                disk.insert(layout::config(n), Rc::new(config.encode(CLUSTER, n)));
+            }
+        }
+        Self {
+            now: Instant(1_000_000),
+            stations: Default::default(),
+            disk,
+            wire: Vec::new(),
+            held: Vec::new(),
+            monitor: Rc::default(),
+        }
+    }
+
+    /// Boots a machine that is off.
+    ///
+    /// # Errors
+    /// The invariant that this breaks.
+    pub fn start(&mut self, n: NodeId) -> Result<(), Violation> {
+        let station = &mut self.stations[n.index()];
+        station.boots += 1;
+        let boot = Boot {
+            node: Some(n),
+            machine: machine(n),
+            nonce: BootNonce(u64::from(station.boots) << 8 | u64::from(n.get())),
+            cluster: Some(CLUSTER),
+            geometry: DiskGeometry { first_lba: 2048, blocks_per_record: 8 },
+            trace_writes: false,
+        };
+        // A table that is sound by its type.
+        station.node = Node::new(boot, LEVELS, "model", "").ok().map(Rc::new);
+        self.call(n, |node, now, ports| node.handle(now, Input::Tick, ports))
+    }
+
+    /// Asks a node for a graceful leave.
+    ///
+    /// # Errors
+    /// The invariant that this breaks.
+    pub fn leave(&mut self, n: NodeId) -> Result<(), Violation> {
+        self.call(n, |node, now, ports| node.leave(now, ports))
+    }
+
+    /// A machine dies. What it sent is still on its way.
+    pub fn crash(&mut self, n: NodeId) {
+        let station = &mut self.stations[n.index()];
+        station.node = None;
+        station.working.clear();
+        for letters in [&mut self.wire, &mut self.held] {
+            letters.retain(|l| l.to != n);
+        }
+    }
+
+    /// Whether a machine runs.
+    pub fn runs(&self, n: NodeId) -> bool {
+        self.stations[n.index()].node.is_some()
+    }
+
+    /// Who works on what.
+    pub fn working(&self) -> impl Iterator<Item = (NodeId, usize, &LevelOrder, &Change)> {
+        NodeId::first(NODES)
+            .zip(&self.stations)
+            .flat_map(|(n, s)| s.working.iter().enumerate().map(move |(at, (level, change))| (n, at, level, change)))
+    }
+
+    /// A level acknowledges what it works on.
+    ///
+    /// # Errors
+    /// The invariant that this breaks.
+    pub fn acknowledge(&mut self, n: NodeId, at: usize) -> Result<(), Violation> {
+        let (level, change) = self.stations[n.index()].working.remove(at);
+        self.call(n, |node, now, ports| {
+            node.acknowledge(now, level, &change, ports);
+        })
+    }
+
+    /// A message that waits on the wire arrives.
+    ///
+    /// # Errors
+    /// The invariant that this breaks.
+    pub fn deliver(&mut self, letter: &Letter) -> Result<(), Violation> {
+        let node = self.stations[letter.to.index()].node.as_ref();
+        let view = node.and_then(|n| n.membership()).map(|m| m.view().0);
+        if let Some((name, sequence)) = letter.sequence.filter(|(name, _)| Some(*name) == view) {
+            // It is taken: what it makes stale would be ignored when it comes.
+            let stale = |l: &Letter| l.to == letter.to && l.sequence.is_some_and(|(n, s)| n == name && s < sequence);
+            self.wire.retain(|l| !stale(l));
+            self.held.retain(|l| !stale(l));
+        }
+        self.call(letter.to, |node, now, ports| node.handle(now, Input::Datagram(&letter.bytes), ports))
+    }
+
+    /// One call of a node, and what comes out of it.
+    fn call(&mut self, n: NodeId, f: impl FnOnce(&mut Node, Instant, &mut Ports<'_>)) -> Result<(), Violation> {
+        let station = &mut self.stations[n.index()];
+        let Some(shared) = &mut station.node else { return Ok(()) };
+        let node = Rc::make_mut(shared);
+        let mut outbox = Outbox::default();
+        let mut judge = Judge { monitor: Rc::make_mut(&mut self.monitor), node: n, broken: None };
+        let mut ports = Ports { post: &mut outbox, sink: &mut judge };
+        f(node, self.now, &mut ports);
+        let mut halted = false;
+        let mut buffer = Vec::new();
+        loop {
+            while let Some(level) = node.poll_level() {
+                let Some(notification) = node.take_notification(level) else { break };
+                for change in notification.changes.iter().filter(|c| !c.overtaken) {
+                    station.working.retain(|(l, c)| *l != level || c.subject.node != change.subject.node);
+                    station.working.push((level, *change));
+                }
+            }
+            match node.poll_output() {
+                None => break,
+                Some(Output::Halt(_)) => halted = true,
+                Some(Output::Disk { tag, op }) => {
+                    let result = disk(&mut self.disk, &op, self.now, &mut buffer);
+                    node.handle(self.now, Input::Disk { tag, result }, &mut ports);
+                }
+            }
+        }
+        if let Some(violation) = judge.broken {
+            return Err(violation);
+        }
+        if halted {
+            self.crash(n);
+        }
+        self.post(n, outbox.0)
+    }
+
+    fn post(&mut self, from: NodeId, sent: Vec<(Destination, Rc<[u8]>)>) -> Result<(), Violation> {
+        for (to, bytes) in sent {
+            for n in NodeId::first(NODES).filter(|n| *n != from && to.includes(*n)) {
+                if bytes.get(CHANNEL_AT) == Some(&0) {
+                    self.call(n, |node, now, ports| node.handle(now, Input::Datagram(&bytes), ports))?;
+                    continue;
+                }
+                if !self.runs(n) {
+                    // It would find nobody, or a later life, which asks anew.
+                    continue;
+                }
+                let (key, sequence) = key_of(&bytes, from, n);
+                // The newer sending of the same message takes the older one's place.
+                self.wire.retain(|l| l.key != key);
+                self.wire.push(Letter { to: n, from, bytes: bytes.clone(), key, sequence });
+            }
+        }
+        Ok(())
+    }
+
+    /// Time passes until something happens that anybody would notice; repetitions that change nothing are let through.
+    /// `None`: nothing ever will.
+    ///
+    /// # Errors
+    /// The invariant that this breaks.
+    pub fn advance(&self) -> Result<Option<Self>, Violation> {
+        let before = self.observable();
+        let limit = self.now.plus_us(QUIET_US);
+        let mut s = self.clone();
+        loop {
+            let due =
+                s.stations.iter().flat_map(|s| &s.node).map(|n| n.poll_timeout()).fold(Instant::FAR, Instant::min);
+            if due > limit {
+                return Ok(None);
+            }
+            // A call takes its time: what is due at once comes a moment later.
+            s.now = due.max(s.now.plus_us(1));
+            for n in NodeId::first(NODES) {
+                let late = s.stations[n.index()].node.as_ref().is_some_and(|node| node.poll_timeout() <= s.now);
+                if late {
+                    s.call(n, |node, now, ports| node.handle(now, Input::Tick, ports))?;
+                }
+            }
+            if s.observable() != before {
+                return Ok(Some(s));
+            }
+            if s.wire.is_empty() {
+                continue;
+            }
+            let mut tried = s.clone();
+            tried.flush()?;
+            if tried.observable() != before {
+                return Ok(Some(s));
+            }
+            s = tried;
+        }
+    }
+
+    /// Everything on the wire arrives, in the order in which it was sent.
+    fn flush(&mut self) -> Result<(), Violation> {
+        let mut queue: VecDeque<Letter> = std::mem::take(&mut self.wire).into();
+        while let Some(letter) = queue.pop_front() {
+            self.deliver(&letter)?;
+            queue.extend(std::mem::take(&mut self.wire));
+        }
+        Ok(())
+    }
+
+    /// What the nodes, their levels and the disk are, without clocks and counters, and without the wire.
+    fn observable(&self) -> u128 {
+        let mut hasher = Hash128::default();
+        for (n, station) in NodeId::first(NODES).zip(&self.stations) {
+            station.boots.hash(&mut hasher);
+            station.working.hash(&mut hasher);
+            station.node.is_some().hash(&mut hasher);
+            if let Some(membership) = station.node.as_ref().and_then(|node| node.membership()) {
+                membership.hash_without_clocks(&mut hasher);
+            }
+            let heartbeat = self.record(layout::heartbeat(n));
+            if let Some(h) = Heartbeat::decode(&heartbeat, CLUSTER, n).good() {
+                (h.incarnation, h.flag, h.state, h.frozen, h.clean, h.hears, h.committed).hash(&mut hasher);
+            }
+            let newest = [0, 1]
+                .into_iter()
+                .filter_map(|slot| {
+                    BallotBlock::decode(&self.record(layout::ballot(n, slot)), CLUSTER, n, slot).good().cloned()
+                })
+                .max_by_key(|b| b.sequence);
+            newest.map(|b| (b.promised, b.accepted, b.view)).hash(&mut hasher);
+        }
+        hasher.key()
+    }
+
+    fn record(&self, at: u64) -> Raw {
+        self.disk.get(&at).map_or([0; RECORD_BYTES], |raw| **raw)
+    }
+
+    /// All that tells states apart.
+    pub fn key(&self, hasher: &mut Hash128) {
+        self.observable().hash(hasher);
+        for letters in [&self.wire, &self.held] {
+            // Notifications are told apart by their order, too.
+            let mut keys: Vec<(Option<(ViewName, u32)>, u128)> = letters.iter().map(|l| (l.sequence, l.key)).collect();
+            keys.sort_unstable();
+            keys.iter().for_each(|(_, key)| key.hash(hasher));
+            keys.len().hash(hasher);
+        }
+        self.monitor.hash(hasher);
+    }
+
+    /// Whether all that run are joined, at all levels, by everybody's knowledge, all others are not, and nobody has
+    /// anything to do.
+    pub fn is_settled(&self) -> bool {
+        let running: Vec<NodeId> = NodeId::first(NODES).filter(|n| self.runs(*n)).collect();
+        let quiet = self.wire.is_empty() && self.held.is_empty() && self.working().next().is_none();
+        quiet
+            && running.iter().all(|n| {
+                let Some(m) = self.stations[n.index()].node.as_ref().and_then(|node| node.membership()) else {
+                    return false;
+                };
+                NodeId::first(NODES).all(|o| {
+                    let is = if running.contains(&o) { NodeState::Joined } else { NodeState::Inactive };
+                    m.view().1.state(o) == is && LEVELS.iter().all(|l| m.member().state_at(l.order, o) == Some(is))
+                })
+            })
+    }
+
+    /// The nodes in a line.
+    pub fn tell(&self) -> String {
+        let one = |n: NodeId| match self.stations[n.index()].node.as_ref().map(|node| node.membership()) {
+            None => format!("{n} off"),
+            Some(None) => format!("{n} being born"),
+            Some(Some(m)) => {
+                let (name, view) = m.view();
+                let states: Vec<String> = NodeId::first(NODES).map(|o| view.state(o).to_string()).collect();
+                let master = if m.master().is_some() { ", master" } else { "" };
+                format!("{n}{master} view {} of {} [{}]", name.number, name.ballot, states.join(" "))
+            }
+        };
+        NodeId::first(NODES).map(one).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The disk does it at once.
+fn disk<'b>(
+    records: &mut BTreeMap<u64, Rc<Raw>>,
+    op: &DiskOp,
+    now: Instant,
+    buffer: &'b mut Vec<u8>,
+) -> Result<&'b [u8], DiskError> {
+    match op {
+        DiskOp::Write { not_after: Some(limit), .. } if now > *limit => Err(DiskError::Frozen),
+        DiskOp::Write { at, record, .. } => {
+            records.insert(*at, Rc::new(*record));
+            Ok(&[])
+        }
+        DiskOp::Read { first, count } => {
+            buffer.clear();
+            buffer.resize(usize::from(*count) * RECORD_PITCH as usize, 0);
+            for (at, place) in (*first..).zip(buffer.chunks_exact_mut(RECORD_PITCH as usize)) {
+                if let Some(raw) = records.get(&at) {
+                    place[..RECORD_BYTES].copy_from_slice(&raw[..]);
+                }
+            }
+            Ok(buffer)
+        }
+    }
+}
