@@ -33,7 +33,7 @@ const TWO_DEATHS: Rounds = Rounds { name: "rounds-two-deaths", crashes: 2, ..JOI
 
 /// All stories; whether one is told in short as well.
 pub const STORIES: [(Rounds, bool); 7] =
-    [(JOIN, true), (LEAVE, false), (TURN_BACK, true), (BOTH, true), (LOST, false), (LATE, false), (TWO_DEATHS, false)];
+    [(JOIN, true), (LEAVE, false), (TURN_BACK, true), (BOTH, false), (LOST, false), (LATE, false), (TWO_DEATHS, false)];
 
 /// A rule that can be left out.
 #[derive(Clone, Debug)]
