@@ -59,7 +59,11 @@ pub struct Master {
     pub(crate) rounds: Vec<Round, ROUNDS_MAX>,
     pub(crate) fences: [Option<LeaseFence>; NODES_MAX],
     pub(crate) takeover: Option<Takeover>,
+    /// Nodes whose last life ended without a clean mark before the cluster formed: the first join recovers them.
     pub(crate) recover: NodeSet,
+    /// Those that a first join of this term has recovered. If its node is put out before another has joined, nobody knows
+    /// how far that came.
+    recovered: NodeSet,
     pub(crate) sequence: u32,
     pub(crate) next_round: u32,
     pub(crate) resend_at: Instant,
@@ -93,6 +97,7 @@ impl Master {
             fences: [None; NODES_MAX],
             takeover: None,
             recover: NodeSet::EMPTY,
+            recovered: NodeSet::EMPTY,
             sequence: 0,
             next_round: 1,
             resend_at: Instant::FAR,
@@ -109,8 +114,9 @@ impl Master {
         let (levels, died) = member.all_offers();
         master.map.restore(at.me, &levels, died);
         let am_member = view.has_member(at.me, at.incarnation);
-        if !am_member {
-            // Formation: whoever did not end cleanly is recovered with the first join. The own former life too.
+        if !am_member || view.joined().is_empty() {
+            // Formation: whoever did not end cleanly is recovered with the first join. The own former life too. Nobody has
+            // joined since, so a master that lost the lock meanwhile, or one that joins beside it, forms it all the same.
             master.recover = NodeId::first(at.nodes).filter(|n| at.unclean.contains(*n)).collect();
         }
         let others = view.members().without(at.me);
@@ -311,6 +317,10 @@ impl Master {
             NodeState::ForcedLeaving => {
                 self.begin_forced_leave(n);
                 self.begin_fence(n, ctx);
+                if self.view.joined().is_empty() {
+                    // The cluster forms anew, with whoever joins next.
+                    self.recover = self.recover.or(self.recovered).with(n);
+                }
                 if let Some(t) = &mut self.takeover {
                     t.forced_out(n);
                 }
@@ -318,7 +328,7 @@ impl Master {
             NodeState::Joined => {
                 self.progress[i] = None;
                 // The levels recovered the former lives before they acknowledged this join.
-                self.recover = NodeSet::EMPTY;
+                self.recovered = self.recovered.or(core::mem::take(&mut self.recover));
             }
             NodeState::Inactive => {
                 (self.progress[i], self.progress[local(n)]) = (None, None);

@@ -193,11 +193,17 @@ impl Master {
             let busy =
                 self.progress.iter().flatten().any(|p| running(p) || (p.blocks(level) && keep(Rule::ForcedFirst)));
             let subjects = self.waiting_at(level, false);
-            if !busy && !subjects.is_empty() {
+            if !busy && !subjects.is_empty() && self.may_recover_at(level) {
                 begun |= self.begin_round(level, subjects, false, ctx, member);
             }
         }
         begun
+    }
+
+    /// Whether a first join may be told to `level`: with it the level recovers what the dead of the old cluster owned, and
+    /// the fence stands before that as it does before a forced leave (DESIGN 7).
+    fn may_recover_at(&self, level: LevelOrder) -> bool {
+        self.recover.is_empty() || NodeId::first(self.nodes).all(|n| self.is_fenced_for(n, level))
     }
 
     /// Whether the fence of `n` lets its forced leave be told to `level`.

@@ -1,6 +1,6 @@
 //! The rules of DESIGN 5 by name, so that the model checker can leave one out and show what it is for.
 //!
-//! Each use in the machine is one question, [`keep`]. Without the feature `rule-switches` the answer is the constant `true`;
+//! Each use in the machine is one question, `keep`. Without the feature `rule-switches` the answer is the constant `true`;
 //! with it all rules are on unless the model checker says otherwise, so that the feature changes nothing for anybody else.
 
 /// A rule of rounds and barriers.
