@@ -268,6 +268,10 @@ impl MasterLock {
     ) {
         let unreadable = matches!(first, Block::Unreadable(_)) || matches!(second, Block::Unreadable(_));
         let fresh = core::mem::take(&mut self.scan.fresh_damage) && self.rules.keep(Rule::TornReadAgain);
+        if now.since_us(self.last_scan) > u64::from(self.timing.disk_suspect) * 1000 {
+            // This node itself read nothing for long: that is no time in which the slot could not be read.
+            self.peers[node.index()].slots_since = Instant::FAR;
+        }
         let settled = self.peers[node.index()].judge_slots(unreadable, &self.timing, now) && !fresh;
         let mine = node == self.me && self.own_known;
         let unknown = first.is_unknown() && second.is_unknown();

@@ -84,7 +84,6 @@ impl Peer {
     pub(crate) fn restart(&mut self) {
         self.since = Instant::FAR;
         self.unreadable_since = Instant::FAR;
-        self.slots_since = Instant::FAR;
         self.still_us = 0;
         self.silent = self.silent_at_once();
     }
