@@ -78,15 +78,16 @@ fn a_damaged_frame_is_dropped_and_counted_and_nothing_comes_of_it() {
         let each = (0..6).map(|m| counters(world, m));
         each.fold((0, 0), |(frames, lost), c| (frames + c.frames_received, lost + c.frames_refused + c.frames_dropped))
     };
-    let before = all(&world);
     world.network.faults.corrupt_per_million = 1_000_000;
+    // What is on its way is whole, and is to be in first.
+    must(world.run_ms(1));
+    let before = all(&world);
     must(world.run_ms(300));
     world.network.faults.corrupt_per_million = 0;
     let after = all(&world);
     let (frames, lost) = (after.0 - before.0, after.1 - before.1);
     // A flipped bit of the source's address, or of bytes of the header that no checksum covers, does no harm.
-    // The stack counts its own refusals here; what only the envelope's checksum finds, the node counts.
-    assert!(frames >= 60 && 2 * lost > frames, "{lost} of {frames} damaged frames were dropped by the stack");
+    assert!(frames >= 60 && 10 * lost >= 8 * frames, "{lost} of {frames} damaged frames were dropped");
     assert!((0..6).all(|m| accounted(counters(&world, m))));
     must(world.run_ms(3000));
     assert!(world.settled(NodeSet::first(6)));
