@@ -76,12 +76,36 @@ pub fn route_isa(platform: &Platform, line: u8, vector: u8) -> Result<(), RouteE
     route(wired.interrupt, u32::from(vector) | polarity | trigger)
 }
 
-/// Sends a PCI interrupt line's (level, active low) interrupts to `vector` on this processor. The handler must quiet the device.
-pub fn route_pci(interrupt: u32, vector: u8) -> Result<(), RouteError> {
-    route(interrupt, u32::from(vector) | LEVEL | ACTIVE_LOW)
+/// Sends the interrupts of a PCI function to `vector` on this processor, by the line that firmware wrote into its configuration space;
+/// gives the global interrupt, for [`set_masked`]. Level-triggered, and active low unless the ACPI tables say otherwise of that line. The
+/// handler must quiet the device or mask the interrupt. Whether the line is wired like this only the machine's AML would tell: whoever
+/// relies on it looks whether interrupts come.
+pub fn route_pci_line(platform: &Platform, line: u8, vector: u8) -> Result<u32, RouteError> {
+    let wired = platform.isa_line(line);
+    let polarity = if wired.flags & 0b11 == 0b01 { 0 } else { ACTIVE_LOW };
+    route(wired.interrupt, u32::from(vector) | polarity | LEVEL)?;
+    Ok(wired.interrupt)
 }
 
 fn route(interrupt: u32, low: u32) -> Result<(), RouteError> {
+    with_input(interrupt, |io_apic, register| {
+        io_apic.write(register, MASKED);
+        io_apic.write(register + 1, apic::id() << 24);
+        io_apic.write(register, low);
+    })
+}
+
+/// Holds a routed interrupt back, or lets it through again: then it comes at once if its level-triggered line is still up. For a
+/// handler that cannot quiet the device itself.
+pub fn set_masked(interrupt: u32, masked: bool) -> Result<(), RouteError> {
+    with_input(interrupt, |io_apic, register| {
+        let low = io_apic.read(register);
+        io_apic.write(register, if masked { low | MASKED } else { low & !MASKED });
+    })
+}
+
+/// Runs `body` with the I/O APIC that has the interrupt, and the input's first register.
+fn with_input(interrupt: u32, body: impl FnOnce(&mut IoApic, u32)) -> Result<(), RouteError> {
     without_interrupts(|| {
         let mut io_apics = IO_APICS.lock();
         let serves = |io_apic: &&mut IoApic| {
@@ -89,9 +113,7 @@ fn route(interrupt: u32, low: u32) -> Result<(), RouteError> {
         };
         let io_apic = io_apics.iter_mut().find(serves).ok_or(RouteError::NoInput(interrupt))?;
         let register = REDIRECTIONS + 2 * (interrupt - io_apic.first_interrupt);
-        io_apic.write(register, MASKED);
-        io_apic.write(register + 1, apic::id() << 24);
-        io_apic.write(register, low);
+        body(io_apic, register);
         Ok(())
     })
 }

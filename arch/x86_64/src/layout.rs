@@ -18,6 +18,10 @@ pub const KERNEL_OFFSET: u64 = 0xffff_ffff_8000_0000;
 /// Added to any other physical address: the lowest address of the higher half.
 pub const DIRECT_OFFSET: u64 = 0xffff_8000_0000_0000;
 
+/// Physical memory that nobody loads or clears, so that a reset leaves it as it is. The linker script begins the image behind
+/// it. A fixed place: an image of another size finds it too.
+pub const SURVIVOR: Range<u64> = 0x10_0000..0x10_2000;
+
 /// First physical address that cannot be reached: 64 TiB, half of the higher half, more than any machine this runs on has.
 pub const PHYSICAL_MAX: u64 = 1 << 46;
 

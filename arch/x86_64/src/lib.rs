@@ -53,6 +53,8 @@ mod segments;
 #[cfg(target_os = "none")]
 mod stack;
 #[cfg(target_os = "none")]
+pub mod survivor;
+#[cfg(target_os = "none")]
 pub mod timer;
 
 #[cfg(target_os = "none")]

@@ -5,14 +5,15 @@ use core::fmt::Write;
 
 use heapless::{Deque, Vec};
 use quorate_arch_x86_64::bootinfo::CommandLine;
-use quorate_arch_x86_64::{clock, entropy, power, smbios};
+use quorate_arch_x86_64::{clock, entropy, smbios};
 use quorate_base::capacity::LEVELS_MAX;
 use quorate_base::level::{LevelDecl, LevelTable};
 use quorate_base::port::SharedDisk;
+use quorate_base::reservation::Reservations;
 use quorate_base::{BootNonce, ClusterId, HaltReason, Instant, NodeId};
 use quorate_database::{EndAction, MachineId};
 use quorate_master_lock::DiskGeometry;
-use quorate_node::{Boot, Console, Input, Node, Output, Ports, ProbeLevel, Probes};
+use quorate_node::{Boot, Console, Groups, Input, Node, Output, Patting, Ports, ProbeLevel, Probes};
 use spin::Mutex;
 use static_cell::StaticCell;
 
@@ -21,7 +22,7 @@ use crate::devices::{Bus, WORK};
 use crate::link::Link;
 use crate::shared_disk::Shared;
 use crate::trace::PortTrace;
-use crate::{console, end, ports, shared_disk};
+use crate::{console, end, epitaph, shared_disk, test_commands, watchdog};
 
 /// The kernel's own levels. Those of scenarios are added from the command line.
 const LEVELS: LevelTable<1> = LevelTable::new([LevelDecl::new(0, "membership")]);
@@ -48,6 +49,7 @@ fn now() -> Instant {
 // The large parts have places of their own, so that they are never moved over the stack more than once.
 static NODE: StaticCell<Node> = StaticCell::new();
 static PROBES: StaticCell<Probes> = StaticCell::new();
+static GROUPS: StaticCell<Groups> = StaticCell::new();
 static DISK: StaticCell<Shared> = StaticCell::new();
 static LINK: StaticCell<Link> = StaticCell::new();
 
@@ -55,38 +57,53 @@ static LINK: StaticCell<Link> = StaticCell::new();
 struct Cluster {
     node: &'static mut Node,
     probes: &'static mut Probes,
+    groups: Option<&'static mut Groups>,
     disk: &'static mut Shared,
     link: &'static mut Link,
     trace: PortTrace,
+    patting: Patting,
     timing_known: bool,
+    test_commands: bool,
 }
 
 /// Runs the node for its whole life.
 #[embassy_executor::task]
-pub async fn run(command_line: CommandLine) {
+pub async fn run(machine: &'static crate::Boot) {
+    let command_line = &machine.command_line;
     let mut bus = match Bus::scan() {
         Ok(bus) => bus,
         Err(error) => end::refuse(format_args!("PCI bus: {error}")),
     };
-    let link = match bus.net() {
+    let patting = Patting::new(now());
+    let fired = watchdog::open(&mut bus, patting.stage_ms());
+    let last_life = epitaph::open(&machine.info, fired);
+    let link = match bus.net(&machine.machine.platform) {
         Ok(nic) => LINK.init_with(|| Link::new(nic)),
         Err(error) => end::refuse(format_args!("NIC: {error}")),
     };
     let disk = match bus.scsi() {
-        Ok(hba) => shared_disk::find(hba, cluster(&command_line)).await.map(|disk| DISK.init_with(|| disk)),
+        Ok(hba) => shared_disk::find(hba, cluster(command_line)).await.map(|disk| DISK.init_with(|| disk)),
         Err(error) => {
             defmt::warn!("disk adapter: {}", defmt::Display2Format(&error));
             Err(HaltReason::NoDisk)
         }
     };
-    let levels = declared(&command_line);
-    let geometry = disk.as_ref().map_or(DiskGeometry::default(), |disk| disk.geometry());
-    let boot = boot(&command_line, link, geometry);
-    let node = new_node(boot, &levels, &command_line);
+    let levels = declared(command_line);
+    let geometry = disk.as_ref().map_or(DiskGeometry::default(), |disk| disk.database.geometry());
+    let boot = boot(command_line, link, geometry);
+    let node = new_node(boot, &levels, command_line);
+    if let Some(epitaph) = last_life {
+        node.set_epitaph(epitaph);
+    }
     match disk {
         Ok(disk) => {
             let probes = new_probes(levels);
-            Cluster { node, probes, disk, link, trace: PortTrace, timing_known: false }.run().await;
+            let groups = has_groups(command_line).then(|| GROUPS.init_with(Groups::new));
+            let test_commands = command_line.value("test_commands") == Some("1");
+            let trace = PortTrace;
+            Cluster { node, probes, groups, disk, link, trace, patting, timing_known: false, test_commands }
+                .run()
+                .await;
         }
         Err(reason) => {
             // The node says why it halts by its trace, as after any other reason.
@@ -124,6 +141,11 @@ fn declared(command_line: &CommandLine) -> Vec<ProbeLevel, LEVELS_MAX> {
     levels
 }
 
+/// `groups=1`: this node has group services, level 10. All nodes of a cluster must have them, or none.
+fn has_groups(command_line: &CommandLine) -> bool {
+    command_line.value("groups") == Some("1")
+}
+
 /// `cluster=` names the cluster that this machine belongs to, as a UUID: the database of any other is foreign.
 fn cluster(command_line: &CommandLine) -> Option<ClusterId> {
     let text = command_line.value("cluster")?;
@@ -156,7 +178,8 @@ fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot
 #[inline(never)]
 fn new_node(boot: Boot, levels: &[ProbeLevel], command_line: &CommandLine) -> &'static mut Node {
     NODE.init_with(|| {
-        let all = LEVELS.levels().iter().copied().chain(levels.iter().map(ProbeLevel::decl));
+        let groups = has_groups(command_line).then_some(quorate_groups::LEVEL);
+        let all = LEVELS.levels().iter().copied().chain(groups).chain(levels.iter().map(ProbeLevel::decl));
         match Node::new(boot, all, env!("CARGO_PKG_VERSION"), command_line.as_str()) {
             Ok(node) => node,
             Err(error) => end::refuse(format_args!("levels: {error}")),
@@ -172,18 +195,16 @@ fn new_probes(levels: Vec<ProbeLevel, LEVELS_MAX>) -> &'static mut Probes {
 /// The trace has said why; the console says it too, and the machine does what the node's record says.
 fn halt(reason: HaltReason, action: EndAction) -> ! {
     console::print(format_args!("quorate: halted: {reason}\n"));
-    ports::flush();
-    match action {
-        EndAction::Halt => power::halt(),
-        // Firmware boots what it is set to boot; the choice of another kernel is the bootstrap's.
-        EndAction::Reset | EndAction::BootAgain => power::reset(),
-    }
+    end::by_node(&reason, action)
 }
 
 impl Cluster {
     async fn run(mut self) {
         loop {
             self.turn();
+            if let Some(order) = self.patting.poll(now(), self.node) {
+                watchdog::obey(order);
+            }
             let deadline = self.deadline();
             WORK.wait_until(deadline.0).await;
         }
@@ -222,7 +243,8 @@ impl Cluster {
     fn drain(&mut self) {
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Disk { tag, op } => self.disk.begin(tag, &op),
+                Output::Disk { tag, op } => self.disk.database.begin(tag, &op),
+                Output::Reservation { tag, op } => self.disk.database.begin_reservation(tag, &op),
                 Output::Halt(reason) => {
                     self.link.poll(now());
                     halt(reason, self.node.end_action(&reason));
@@ -237,7 +259,10 @@ impl Cluster {
         if !self.timing_known
             && let Some(timing) = self.node.timing()
         {
-            self.disk.set_timing(&timing);
+            self.disk.database.set_timing(&timing);
+            end::set_on_panic(
+                self.node.end_action(&HaltReason::Impossible { what: "an end that the node does not see" }),
+            );
             self.timing_known = true;
         }
     }
@@ -245,7 +270,8 @@ impl Cluster {
     fn work_levels(&mut self) {
         loop {
             let mut ports = Ports { post: self.link, sink: &mut self.trace };
-            let busy = self.probes.poll(now(), self.node, &mut ports);
+            let groups = self.groups.as_mut().is_some_and(|groups| groups.poll(now(), self.node, &mut ports));
+            let busy = self.probes.poll(now(), self.node, &mut ports) || groups;
             self.drain();
             if !busy {
                 return;
@@ -254,14 +280,20 @@ impl Cluster {
     }
 
     fn deadline(&self) -> Instant {
-        let disk = Instant(self.disk.poll_timeout_us());
-        self.node.poll_timeout().min(disk).min(self.probes.poll_timeout()).min(self.link.poll_timeout(now()))
+        let disk = Instant(self.disk.database.poll_timeout_us());
+        let parts =
+            self.node.poll_timeout().min(disk).min(self.probes.poll_timeout()).min(self.link.poll_timeout(now()));
+        parts.min(self.patting.poll_timeout()).min(self.groups.as_ref().map_or(Instant::FAR, |g| g.poll_timeout()))
     }
 
     #[inline(never)]
     fn command(&mut self, command: &Line) {
+        if self.test_commands {
+            test_commands::run(command);
+        }
         let mut ports = Ports { post: self.link, sink: &mut self.trace };
-        let mut console = Console { node: self.node, probes: self.probes, ports: &mut ports };
+        let mut console =
+            Console { node: self.node, probes: self.probes, groups: self.groups.as_deref_mut(), ports: &mut ports };
         // The console's writer does not fail.
         let _ = console.run(now(), command, &mut ConsoleText);
         self.drain();
@@ -294,9 +326,18 @@ impl Link {
 }
 
 impl Shared {
-    /// Gives one completion to the node, if there is one, and begins what follows from it.
+    /// Gives one completion to the node, if there is one, and begins what follows from it. What a read was answered before it
+    /// was repeated comes before the read.
     fn complete_into(&mut self, node: &mut Node, link: &mut Link, trace: &mut PortTrace) -> bool {
         let mut ports = Ports { post: link, sink: trace };
-        self.poll(&mut |tag, result| node.handle(now(), Input::Disk { tag, result }, &mut ports))
+        if let Some(attention) = self.database.take_attention() {
+            node.handle(now(), Input::Attention(attention), &mut ports);
+            return true;
+        }
+        SharedDisk::poll(&mut self.database, &mut |tag, result| {
+            node.handle(now(), Input::Disk { tag, result }, &mut ports)
+        }) || Reservations::poll(&mut self.database, &mut |tag, result| {
+            node.handle(now(), Input::Reservation { tag, result }, &mut ports);
+        })
     }
 }

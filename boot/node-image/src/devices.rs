@@ -1,17 +1,21 @@
-//! The two devices of a node: the adapter of the shared disk and the NIC. Found on the PCI bus, with an interrupt vector each
-//! that wakes the node's task.
+//! The devices of a node: the adapter of the shared disk and the NIC, with an interrupt vector each that wakes the node's
+//! task, and a watchdog if there is one. Found on the PCI bus.
 
 use core::fmt;
 use core::ptr::NonNull;
+use quorate_arch_x86_64::platform::Platform as Wiring;
 use quorate_arch_x86_64::{interrupts, memory, msi};
 use quorate_bus::DeviceType;
 use quorate_bus::pci::{BAR_WINDOW, Function, OpenError, Pci, PortIo, Vectors};
 use quorate_bus::platform::{self, Platform};
 use quorate_bus::port::InterruptMode;
+use quorate_e1000::PciE1000;
 use quorate_virtio_net::PciNet;
 use quorate_virtio_scsi::PciScsi;
+use quorate_watchdog::{I6300esb, PciI6300esb};
 
 use crate::event::Event;
+use crate::nic::Nic;
 
 /// Raised when the disk or the NIC has something to say, and when a command waits.
 pub static WORK: Event = Event::new();
@@ -35,6 +39,8 @@ pub enum DeviceError {
     Scsi(quorate_virtio_scsi::InitError),
     /// The NIC could not be brought up.
     Net(quorate_virtio_net::InitError),
+    /// The NIC could not be brought up.
+    E1000(quorate_e1000::InitError),
 }
 
 impl fmt::Display for DeviceError {
@@ -46,6 +52,7 @@ impl fmt::Display for DeviceError {
             Self::Open(e) => write!(f, "{e:?}"),
             Self::Scsi(e) => write!(f, "{e:?}"),
             Self::Net(e) => write!(f, "{e:?}"),
+            Self::E1000(e) => write!(f, "{e:?}"),
         }
     }
 }
@@ -105,12 +112,34 @@ impl Bus {
         PciScsi::new(self.open(DeviceType::ScsiHost)?).map_err(DeviceError::Scsi)
     }
 
-    /// The NIC.
+    /// The watchdog, if there is one.
+    ///
+    /// # Errors
+    /// It has no registers.
+    #[inline(never)]
+    pub fn watchdog(&mut self) -> Result<Option<PciI6300esb>, DeviceError> {
+        let is = |f: &&Function| (f.vendor, f.device) == (quorate_watchdog::VENDOR, quorate_watchdog::DEVICE);
+        let Some(function) = self.functions.iter().find(is).cloned() else { return Ok(None) };
+        let opened = self.pci.open_plain(&function, quorate_watchdog::BAR, quorate_watchdog::REGISTERS_BYTES);
+        let (registers, config) = opened.map_err(DeviceError::Open)?;
+        Ok(Some(I6300esb::new(registers, config)))
+    }
+
+    /// The NIC: a virtio one, or else an 82540EM.
     ///
     /// # Errors
     /// See [`DeviceError`].
     #[inline(never)]
-    pub fn net(&mut self) -> Result<PciNet, DeviceError> {
-        PciNet::new(self.open(DeviceType::Network)?).map_err(DeviceError::Net)
+    pub fn net(&mut self, wiring: &Wiring) -> Result<Nic, DeviceError> {
+        let is = |f: &&Function| (f.vendor, f.device) == (quorate_e1000::VENDOR, quorate_e1000::DEVICE);
+        match self.open(DeviceType::Network) {
+            Err(DeviceError::Missing) => {}
+            port => return PciNet::new(port?).map(Nic::virtio).map_err(DeviceError::Net),
+        }
+        let function = self.functions.iter().find(is).cloned().ok_or(DeviceError::Missing)?;
+        let opened = self.pci.open_master(&function, quorate_e1000::BAR, quorate_e1000::REGISTERS_BYTES);
+        let (registers, _) = opened.map_err(DeviceError::Open)?;
+        let adapter = PciE1000::new(registers, self.pci.wired(&function)).map_err(DeviceError::E1000)?;
+        Ok(Nic::e1000(adapter, wiring))
     }
 }

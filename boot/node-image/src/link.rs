@@ -5,8 +5,9 @@ use quorate_base::{Instant, NodeId};
 use quorate_interconnect::Destination;
 use quorate_interconnect::stack::{Stack, StackError, StackStorage};
 use quorate_node::Post;
-use quorate_virtio_net::PciNet;
 use spin::Mutex;
+
+use crate::nic::Nic;
 
 static STORAGE: Mutex<Option<&'static mut StackStorage<'static>>> = Mutex::new(None);
 
@@ -17,7 +18,7 @@ pub fn give_storage(storage: &'static mut StackStorage<'static>) {
 
 /// NIC and stack. Until the node's id is known there is no stack and nothing is sent.
 pub struct Link {
-    nic: PciNet,
+    nic: Nic,
     stack: Option<Stack<'static>>,
     carrier: bool,
     looked_at: Instant,
@@ -29,7 +30,7 @@ const CARRIER_US: u64 = 100_000;
 
 impl Link {
     /// A NIC without a node yet.
-    pub fn new(nic: PciNet) -> Self {
+    pub fn new(nic: Nic) -> Self {
         Self { nic, stack: None, carrier: true, looked_at: Instant::ZERO, posted: true }
     }
 
@@ -54,6 +55,7 @@ impl Link {
 
     /// Moves frames both ways, if there are any: most turns of an idle node are about something else.
     pub fn poll(&mut self, now: Instant) {
+        self.nic.settle();
         if let Some(stack) = &mut self.stack
             && (self.posted || self.nic.has_work() || stack.poll_timeout(now) <= now)
         {
@@ -79,7 +81,7 @@ impl Link {
 
     /// When [`Link::poll`] is due without an interrupt.
     pub fn poll_timeout(&self, now: Instant) -> Instant {
-        self.stack.as_ref().map_or(Instant::FAR, |stack| stack.poll_timeout(now))
+        self.stack.as_ref().map_or(Instant::FAR, |stack| stack.poll_timeout(now).min(self.nic.poll_timeout(now)))
     }
 }
 

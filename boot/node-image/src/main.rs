@@ -10,14 +10,18 @@ mod commands;
 mod console;
 mod devices;
 mod end;
+mod epitaph;
 mod event;
 mod executor;
 mod link;
 mod log;
+mod nic;
 mod ports;
 mod shared_disk;
+mod test_commands;
 mod timers;
 mod trace;
+mod watchdog;
 
 use embassy_executor::Spawner;
 use quorate_arch_x86_64::bootinfo::{BootInfo, CommandLine};
@@ -41,7 +45,7 @@ pub struct Boot {
 static BOOT: Once<Boot> = Once::new();
 
 /// Keys the command line may have. Anything else is a mistake of whoever starts the node.
-const KEYS: [&str; 4] = ["node", "cluster", "level", "trace_writes"];
+const KEYS: [&str; 6] = ["node", "cluster", "level", "groups", "trace_writes", "test_commands"];
 
 /// Called by the entry code with interrupts off. Whatever is wrong here is said on the console before the halt.
 fn main(info: BootInfo) -> ! {
@@ -81,7 +85,7 @@ fn start(spawner: Spawner, boot: &'static Boot) {
         defmt::warn!("no console input: {}", error);
     }
     link::give_storage(storage());
-    match cluster::run(boot.command_line.clone()) {
+    match cluster::run(boot) {
         Ok(task) => spawner.spawn(task),
         Err(_) => end::refuse(format_args!("no room for the node's task")),
     }

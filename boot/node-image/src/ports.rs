@@ -48,6 +48,9 @@ pub fn open() {
     CONSOLE_PORT.open(CONSOLE, Input::Interrupts);
     LOG_PORT.open(LOG, Input::Ignored);
     TRACE_PORT.open(TRACE, Input::Ignored);
+    // A life that a reset ended may have left a frame open; a zero ends it, and an empty frame is none.
+    LOG_PORT.with(|port| port.queue(&[0]));
+    TRACE_PORT.with(|port| port.queue(&[0]));
 }
 
 /// Gives each UART what it takes now. Returns the number of bytes: 0 if none wait or no UART takes any.

@@ -2,16 +2,18 @@
 
 use quorate_base::event::{Event, LockPhase, Record, Stall, TraceSink};
 
+use crate::epitaph;
 use crate::ports::TRACE_PORT;
 
-/// Bytes of one framed event at most: a view of 64 nodes takes about 500.
-const EVENT_BYTES_MAX: usize = 1024;
+/// Bytes of one framed event at most: a view of 64 nodes takes about 500, an epitaph with its events 1,700.
+const EVENT_BYTES_MAX: usize = 2048;
 
 /// The node's trace.
 pub struct PortTrace;
 
 impl TraceSink for PortTrace {
     fn record(&mut self, record: &Record<'_>) {
+        epitaph::record(record);
         let mut frame = [0; EVENT_BYTES_MAX];
         match postcard::to_slice_cobs(record, &mut frame) {
             Ok(bytes) => {

@@ -67,6 +67,18 @@ impl Region {
     }
 }
 
+/// The pool as a device made of test code reaches it: a pointer to `len` bytes at a bus address, which on the host is the
+/// address itself; `None` if they do not all lie in pages that were handed out.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn reached_by_device(address: u64, len: usize) -> Option<NonNull<u8>> {
+    let start = POOL.0.get().expose_provenance() as u64;
+    let offset = usize::try_from(address.checked_sub(start)?).ok()?;
+    let end = offset.checked_add(len)?;
+    let carved = CARVED.load(Ordering::SeqCst) * PAGE_BYTES;
+    // SAFETY: checked to lie inside the pool.
+    (end <= carved).then(|| NonNull::new(unsafe { POOL.0.get().cast::<u8>().add(offset) })).flatten()
+}
+
 /// The memory functions that `virtio-drivers` asks for, on top of the pool and the platform.
 #[derive(Debug)]
 pub enum BusHal {}

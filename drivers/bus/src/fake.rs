@@ -2,6 +2,7 @@
 //! answers as the test says. It exists so that ring logic is tested without a virtual machine, also
 //! by the driver crates that forbid unsafe code.
 
+use crate::dma;
 use crate::port::{InterruptMode, Port};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -157,6 +158,23 @@ impl FakeDevice {
     }
 }
 
+/// Reads DMA memory as a device does; `None` if it reaches beyond what was handed out.
+pub fn memory_read(address: u64, len: usize) -> Option<Vec<u8>> {
+    let start = dma::reached_by_device(address, len)?;
+    // SAFETY: `len` bytes of the pool, which are initialised and there for ever.
+    Some((0..len).map(|i| unsafe { start.add(i).read_volatile() }).collect())
+}
+
+/// Writes DMA memory as a device does; `false`, and nothing written, if it reaches beyond what was handed out.
+pub fn memory_write(address: u64, bytes: &[u8]) -> bool {
+    let Some(start) = dma::reached_by_device(address, bytes.len()) else { return false };
+    for (i, byte) in bytes.iter().enumerate() {
+        // SAFETY: as in `memory_read`.
+        unsafe { start.add(i).write_volatile(*byte) }
+    }
+    true
+}
+
 fn read<V: Copy>(address: PhysAddr) -> V {
     let pointer = core::ptr::with_exposed_provenance::<V>(address as usize);
     // SAFETY: addresses come from a queue of this process, whose memory is never returned.
@@ -196,7 +214,14 @@ impl Transport for FakeTransport {
     }
 
     fn set_status(&mut self, status: DeviceStatus) {
-        self.0.borrow_mut().status = status;
+        let mut state = self.0.borrow_mut();
+        state.status = status;
+        if status.is_empty() {
+            // A reset: the rings are forgotten. (VirtIO 1.2 § 2.4)
+            for queue in &mut state.queues {
+                *queue = FakeQueue { max: queue.max, notified: queue.notified, ..FakeQueue::default() };
+            }
+        }
     }
 
     fn set_guest_page_size(&mut self, _guest_page_size: u32) {}

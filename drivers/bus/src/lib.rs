@@ -2,11 +2,11 @@
 //!
 //! This is the only driver crate with unsafe code. It knows no kind of device: the drivers above it
 //! (`virtio-scsi`, `virtio-net`) are `forbid(unsafe_code)` and reach the hardware through
-//! [`port::Port`] and [`queue::Queue`].
+//! [`port::Port`] and [`queue::Queue`], or, if it is no virtio, through [`registers`] and [`ring`].
 //!
 //! Invariants:
-//! - Memory that a device may write is never lent out: a slot of a [`queue::Queue`] is readable only
-//!   while no request in it is outstanding.
+//! - Memory that a device may write is never lent out: a slot of a [`queue::Queue`] or [`ring::Ring`] is
+//!   readable only while nothing in it is outstanding.
 //! - DMA memory is carved from a static pool and never returned ([`dma`]), so that a forgotten device
 //!   can never write into memory that has found another owner.
 //! - Nothing read from a ring is used as an index before it is checked.
@@ -23,11 +23,14 @@ pub mod dma;
 #[cfg(not(target_os = "none"))]
 pub mod fake;
 pub mod interrupts;
+mod io;
 pub mod msix;
 pub mod pci;
 pub mod platform;
 pub mod port;
 pub mod queue;
+pub mod registers;
+pub mod ring;
 
 pub use virtio_drivers::transport::pci::PciTransport;
 pub use virtio_drivers::transport::{DeviceType, Transport};

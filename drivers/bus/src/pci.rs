@@ -6,9 +6,11 @@
 
 use crate::dma::BusHal;
 use crate::interrupts;
+use crate::io;
 use crate::msix::{self, MsiX};
 use crate::platform;
 use crate::port::{InterruptMode, PciPort, Port};
+use crate::registers::{Mmio, PortConfig};
 use core::ops::Range;
 use heapless::Vec;
 use virtio_drivers::transport::DeviceType;
@@ -66,6 +68,11 @@ pub enum OpenError {
     NotVirtio(VirtioPciError),
     /// The MSI-X capability points outside its BAR, or its table has too few entries.
     BadMsiX,
+    /// The BAR is no memory below 4 GiB, or has no address.
+    NoRegisters {
+        /// Which BAR.
+        bar: u8,
+    },
 }
 
 /// The interrupts a driver wants.
@@ -85,15 +92,15 @@ impl ConfigurationAccess for PortIo {
     fn read_word(&self, function: DeviceFunction, offset: u8) -> u32 {
         // Two accesses that belong together.
         interrupts::off(|| {
-            io::outl(0xcf8, config_address(function, offset));
-            io::inl(0xcfc)
+            io::outl(io::ADDRESS, address(function, offset));
+            io::inl(io::DATA)
         })
     }
 
     fn write_word(&mut self, function: DeviceFunction, offset: u8, data: u32) {
         interrupts::off(|| {
-            io::outl(0xcf8, config_address(function, offset));
-            io::outl(0xcfc, data);
+            io::outl(io::ADDRESS, address(function, offset));
+            io::outl(io::DATA, data);
         });
     }
 
@@ -102,40 +109,13 @@ impl ConfigurationAccess for PortIo {
     }
 }
 
-fn config_address(function: DeviceFunction, offset: u8) -> u32 {
+/// What the address port takes for a register of a function.
+pub(crate) fn address(function: DeviceFunction, offset: u8) -> u32 {
     1 << 31
         | u32::from(function.bus) << 16
         | u32::from(function.device) << 11
         | u32::from(function.function) << 8
         | u32::from(offset & 0xfc)
-}
-
-#[cfg(all(target_os = "none", target_arch = "x86_64"))]
-mod io {
-    use core::arch::asm;
-
-    /// Only used with the two configuration ports.
-    pub(super) fn outl(port: u16, value: u32) {
-        // SAFETY: the configuration ports touch no memory by themselves.
-        unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) }
-    }
-
-    pub(super) fn inl(port: u16) -> u32 {
-        let value;
-        // SAFETY: as in `outl`.
-        unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) }
-        value
-    }
-}
-
-#[cfg(not(all(target_os = "none", target_arch = "x86_64")))]
-mod io {
-    /// A process of the host has no ports; every slot of its bus is empty.
-    pub(super) fn outl(_port: u16, _value: u32) {}
-
-    pub(super) fn inl(_port: u16) -> u32 {
-        u32::MAX
-    }
 }
 
 /// The bus, reached through `C`.
@@ -148,6 +128,40 @@ impl Pci<PortIo> {
     /// The machine's own bus, by port I/O.
     pub fn port_io() -> Self {
         Self::new(PortIo, PortIo)
+    }
+
+    /// Opens a plain device: enables its memory, maps `bytes` of a 32-bit memory BAR, and gives its configuration space. The
+    /// driver knows from the device's data sheet how many bytes there are; they are not asked for, because finding the size
+    /// takes the device off the bus for a moment.
+    ///
+    /// # Errors
+    /// [`OpenError::NoPlatform`], [`OpenError::NoRegisters`].
+    pub fn open_plain(&mut self, function: &Function, bar: u8, bytes: usize) -> Result<(Mmio, PortConfig), OpenError> {
+        self.open_with(function, bar, bytes, Command::MEMORY_SPACE)
+    }
+
+    /// As [`Pci::open_plain`], for a device that reads and writes memory by itself. It may do so from now on, if it was told
+    /// to before: the driver's first act is to stop it.
+    ///
+    /// # Errors
+    /// As [`Pci::open_plain`].
+    pub fn open_master(&mut self, function: &Function, bar: u8, bytes: usize) -> Result<(Mmio, PortConfig), OpenError> {
+        self.open_with(function, bar, bytes, Command::MEMORY_SPACE | Command::BUS_MASTER)
+    }
+
+    fn open_with(
+        &mut self,
+        function: &Function,
+        bar: u8,
+        bytes: usize,
+        command: Command,
+    ) -> Result<(Mmio, PortConfig), OpenError> {
+        if !platform::is_usable() {
+            return Err(OpenError::NoPlatform);
+        }
+        let physical = plain_memory(self.bar_register(function, bar)).ok_or(OpenError::NoRegisters { bar })?;
+        self.root.set_command(function.address, command);
+        Ok((Mmio::map(physical, bytes)?, PortConfig::new(function.address)))
     }
 }
 
@@ -291,13 +305,14 @@ impl<C: ConfigurationAccess> Pci<C> {
         self.root.set_command(address, Command::MEMORY_SPACE | Command::BUS_MASTER | Command::IO_SPACE);
         let transport = PciTransport::new::<BusHal, C>(&mut self.root, address).map_err(OpenError::NotVirtio)?;
         let msix = if wanted.vectors.is_empty() { None } else { self.program_msix(address, wanted)? };
-        let mode = if msix.is_some() {
-            InterruptMode::MsiX
-        } else {
-            let word = self.access.read_word(address, INTERRUPT);
-            InterruptMode::IntX { line: word as u8, pin: (word >> 8) as u8 }
-        };
+        let mode = if msix.is_some() { InterruptMode::MsiX } else { self.wired(function) };
         Ok(Port::new(transport, msix, wanted.vectors.len() as u16, mode))
+    }
+
+    /// How a function interrupts by its line: always [`InterruptMode::IntX`].
+    pub fn wired(&self, function: &Function) -> InterruptMode {
+        let word = self.access.read_word(function.address, INTERRUPT);
+        InterruptMode::IntX { line: word as u8, pin: (word >> 8) as u8 }
     }
 
     /// `None` if the device has no MSI-X.
@@ -360,6 +375,13 @@ impl<C: ConfigurationAccess> Pci<C> {
     pub fn bar_register(&self, function: &Function, index: u8) -> u32 {
         self.access.read_word(function.address, BAR0 + 4 * (index % 6))
     }
+}
+
+/// The address in the register of a 32-bit memory BAR, if it is one and has an address (PCI Local Bus 3.0 § 6.2.5.1).
+fn plain_memory(register: u32) -> Option<u64> {
+    const NO_PLAIN_MEMORY: u32 = 0b111;
+    let address = register & !0xf;
+    (register & NO_PLAIN_MEMORY == 0 && address != 0 && register != u32::MAX).then_some(u64::from(address))
 }
 
 #[cfg(test)]
@@ -448,6 +470,15 @@ mod tests {
         assert_eq!(pci.bar_register(scsi, 4), 0xfd10_4000 | 0b1100);
         assert_eq!(pci.bar_register(&functions[3], 0), 0xfd00_0000);
         assert_eq!(pci.assign_bars(&functions, BAR_WINDOW), Ok(0));
+    }
+
+    #[test]
+    fn registers_are_in_plain_memory_only() {
+        assert_eq!(plain_memory(0xfeb0_0000), Some(0xfeb0_0000));
+        assert_eq!(plain_memory(0xfeb0_0008), Some(0xfeb0_0000), "prefetchable");
+        for no in [0, 8, 0xc001, 0xfeb0_0004, u32::MAX] {
+            assert_eq!(plain_memory(no), None, "{no:#x}");
+        }
     }
 
     #[test]

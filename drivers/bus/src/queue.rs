@@ -100,6 +100,19 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
         Ok(Self { ring, index, region, slot_bytes, flights: [const { None }; SLOTS], broken: false })
     }
 
+    /// Starts over after the device was reset, which [`Port::negotiate`] does: every slot comes back, and
+    /// the ring is a new one. The buffers stay; the old ring's memory is never used again.
+    ///
+    /// # Errors
+    /// [`QueueError::NoMemory`]: no memory for another ring.
+    pub fn renew<T: Transport>(&mut self, port: &mut Port<T>) -> Result<(), QueueError> {
+        let ring = VirtQueue::new(port.transport_mut(), self.index, false, false);
+        self.ring = ring.map_err(|_| QueueError::NoMemory)?;
+        self.flights = [const { None }; SLOTS];
+        self.broken = false;
+        Ok(())
+    }
+
     /// Bytes of each slot.
     pub fn slot_bytes(&self) -> usize {
         self.slot_bytes
@@ -350,6 +363,27 @@ mod tests {
             assert_eq!(queue.pop(), Some(Ok(Used { slot, written: 1, overlong: false })));
             assert_eq!(queue.slot(slot).unwrap()[8], slot as u8);
         }
+    }
+
+    #[test]
+    fn a_renewed_queue_has_all_slots_and_a_ring_of_its_own() {
+        let (device, mut port, mut queue) = pair();
+        for slot in 0..4 {
+            queue.submit(&mut port, slot, &[0..1], &[8..16], || true).unwrap();
+        }
+        let stale = device.take(0).unwrap();
+        port.negotiate(DeviceType::ScsiHost, 0, 0).unwrap();
+        queue.renew(&mut port).unwrap();
+        port.start();
+        assert_eq!(queue.outstanding(), 0);
+        queue.slot_mut(0).unwrap()[0] = 7;
+        queue.submit(&mut port, 0, &[0..1], &[8..16], || true).unwrap();
+        let chain = device.take(0).unwrap();
+        assert_eq!(chain.readable, [7]);
+        assert!(device.take(0).is_none(), "what was in the old ring is gone");
+        device.complete(0, chain, &[1]);
+        assert_eq!(queue.pop(), Some(Ok(Used { slot: 0, written: 1, overlong: false })));
+        drop(stale);
     }
 
     #[test]

@@ -95,6 +95,18 @@ impl Cdb {
         let [n0, n1] = blocks.to_be_bytes();
         Self::new([0x35, 0, l0, l1, l2, l3, 0, n0, n1, 0])
     }
+
+    /// PERSISTENT RESERVE IN; see [`crate::reservation::Report`].
+    pub fn persistent_reserve_in(action: u8, allocation: u16) -> Self {
+        let [a, b] = allocation.to_be_bytes();
+        Self::new([0x5e, action & 0x1f, 0, 0, 0, 0, 0, a, b, 0])
+    }
+
+    /// PERSISTENT RESERVE OUT with a parameter list of `len` bytes; see [`crate::reservation::Change`].
+    pub fn persistent_reserve_out(action: u8, scope_and_type: u8, len: u32) -> Self {
+        let [a, b, c, d] = len.to_be_bytes();
+        Self::new([0x5f, action & 0x1f, scope_and_type, 0, 0, a, b, c, d, 0])
+    }
 }
 
 #[cfg(test)]

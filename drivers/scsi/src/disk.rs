@@ -1,4 +1,5 @@
-//! One logical unit as a block device: reads and writes in flight together, completed out of order.
+//! One logical unit as a block device: reads, writes and persistent reservations in flight together,
+//! completed out of order.
 //!
 //! ```text
 //!            submit            answer: again / later
@@ -16,8 +17,11 @@
 //!   overlaps a waiting, flying or overdue one is refused ([`SubmitError::WriteOutstanding`]).
 //! - A request that is not answered within `io_max` is aborted (ABORT TASK, then LOGICAL UNIT RESET);
 //!   until one of them is confirmed it stays outstanding, however long that takes.
-//! - A slot is used again only when the adapter has given it back.
+//! - A slot is used again only when the adapter has given it back. If half of them do not come back,
+//!   although what they carried is confirmed to be ended, the adapter is reset at the next moment at
+//!   which nothing is under way.
 //! - A write's time limit is checked at every doorbell, also of retries, with interrupts off.
+//! - A change of reservations is never repeated after an answer that leaves its fate open.
 //! - A durable write is answered when it is on the medium: FUA, or WRITE and SYNCHRONIZE CACHE where
 //!   the unit refuses FUA.
 
@@ -27,6 +31,7 @@ use crate::hba::{Address, Hba, HbaError, HbaEvent};
 use crate::judge::Cause;
 use crate::recovery::Recovery;
 use crate::requests::{Request, State, Step};
+use crate::reservation::{Change, Report};
 use crate::sense::Sense;
 use core::fmt;
 use heapless::Deque;
@@ -66,6 +71,10 @@ pub struct Config {
     pub patience_us: u64,
     /// How writes are made durable.
     pub durability: Durability,
+    /// Reservations are in use: a write, flush or change that meets a unit attention which concerns them
+    /// fails with it ([`Cause::attention`]) instead of being tried again, because this initiator may have
+    /// been put out. See the tables of [`crate::judge`], and [`Disk::take_attention`] for reads.
+    pub reservations: bool,
 }
 
 impl Config {
@@ -80,6 +89,7 @@ impl Config {
             pause_us: 500,
             patience_us: 5_000_000,
             durability: Durability::Fua,
+            reservations: false,
         }
     }
 }
@@ -93,6 +103,12 @@ pub enum Operation {
     Write,
     /// Ask for the capacity again; the machine's own.
     Capacity,
+    /// Ask about persistent reservations.
+    Report(Report),
+    /// Change persistent reservations.
+    Change(Change),
+    /// LOGICAL UNIT RESET, asked for.
+    Reset,
 }
 
 /// How to write.
@@ -141,7 +157,10 @@ pub struct Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operation, lba, blocks, cause } = self;
-        write!(f, "{operation:?} of {blocks} block(s) at {lba}: {cause}")
+        match operation {
+            Operation::Read | Operation::Write => write!(f, "{operation:?} of {blocks} block(s) at {lba}: {cause}"),
+            _ => write!(f, "{operation:?}: {cause}"),
+        }
     }
 }
 
@@ -154,7 +173,7 @@ pub struct Completion<'a> {
     pub operation: Operation,
     /// First block.
     pub lba: u64,
-    /// The bytes read (empty for a write), or why it failed. Either way it does nothing any more; of a
+    /// The bytes read or reported (none for what sends or changes), or why it failed. Either way it does nothing any more; of a
     /// write that failed the block may have the old or the new content.
     pub result: Result<&'a [u8], Error>,
 }
@@ -162,7 +181,8 @@ pub struct Completion<'a> {
 /// What the user should know beside completions; worth a line in the log each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The unit reported a condition (reset, reservations preempted, …). The request was tried again.
+    /// The unit reported a condition (reset, reservations preempted, …). The request that it answered was
+    /// not carried out; it was tried again or failed with it (see the tables of [`crate::judge`]).
     UnitAttention(Sense),
     /// A request is tried again for this cause.
     Retried {
@@ -195,6 +215,13 @@ pub enum Event {
     ResetConfirmed,
     /// ABORT TASK SET was confirmed: nothing of this initiator is under way any more.
     TaskSetCleared,
+    /// The adapter kept so many slots for good; it was reset and has given them back.
+    AdapterRestarted {
+        /// How many.
+        slots: usize,
+    },
+    /// The adapter keeps slots for good and could not be reset: there are fewer from now on.
+    AdapterWorn,
     /// The unit has another size than before.
     GeometryChanged {
         /// Before.
@@ -213,6 +240,8 @@ pub struct Counters {
     pub reads: u64,
     /// Writes that were answered well.
     pub writes: u64,
+    /// Reports, changes and resets that were answered well.
+    pub reservations: u64,
     /// Requests that failed.
     pub errors: u64,
     /// Attempts that were repeated.
@@ -244,8 +273,12 @@ pub struct Disk<H: Hba, const SLOTS: usize> {
     pub(crate) recovery: Recovery,
     pub(crate) serial: u64,
     pub(crate) durability: Durability,
+    /// The latest that concerns reservations and has not been taken.
+    pub(crate) attention: Option<Sense>,
     pub(crate) recheck_capacity: bool,
     pub(crate) foreign_geometry: bool,
+    /// The adapter cannot be reset any more.
+    pub(crate) worn: bool,
     pub(crate) events: Deque<Event, EVENTS_MAX>,
     pub(crate) counters: Counters,
 }
@@ -266,8 +299,10 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             recovery: Recovery::Idle,
             serial: 1,
             durability: config.durability,
+            attention: None,
             recheck_capacity: false,
             foreign_geometry: false,
+            worn: false,
             events: Deque::new(),
             counters: Counters::default(),
         }
@@ -301,6 +336,11 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
     /// How writes are made durable now.
     pub fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// Times and bounds.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Replaces times and bounds, as when the cluster's timing has been read from the disk itself.
@@ -342,6 +382,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             retries: 0,
             patience_until_us: now_us.saturating_add(self.config.patience_us),
             serial: 0,
+            received: 0,
         };
         self.submit(slot, request, now_us)
     }
@@ -383,11 +424,12 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             retries: 0,
             patience_until_us: now_us.saturating_add(self.config.patience_us),
             serial: 0,
+            received: 0,
         };
         self.submit(slot, request, now_us)
     }
 
-    fn submit(&mut self, slot: usize, request: Request, now_us: u64) -> Result<(), SubmitError> {
+    pub(crate) fn submit(&mut self, slot: usize, request: Request, now_us: u64) -> Result<(), SubmitError> {
         let Some(place) = self.requests.get_mut(slot) else {
             return Err(SubmitError::NoSlot);
         };
@@ -447,6 +489,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         self.delivered = Some(slot);
         let bytes = match request.operation {
             Operation::Read => request.blocks as usize * self.geometry.block_bytes as usize,
+            Operation::Report(_) => request.received,
             _ => 0,
         };
         let error = |cause| Error { operation: request.operation, lba: request.lba, blocks: request.blocks, cause };
@@ -472,9 +515,18 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         let of_requests = requests.filter_map(|request| match request.state {
             State::Waiting { at_us } if !holding => Some(at_us),
             State::Flying { deadline_us } => Some(deadline_us),
+            State::Resetting if !self.is_ending_all() => Some(0),
             _ => None,
         });
         of_requests.chain(self.recovery.deadline_us()).min()
+    }
+
+    /// The unit attention, the latest if there were several, that said since the last call that
+    /// reservations may have changed, and with which no request failed. One that went on in spite of it (a
+    /// read, a report) is completed by a later [`Disk::poll`] than the one that noticed it: whoever asks
+    /// before each poll hears of it first.
+    pub fn take_attention(&mut self) -> Option<Sense> {
+        self.attention.take()
     }
 
     /// The next event for the log.

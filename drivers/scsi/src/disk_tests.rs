@@ -316,6 +316,64 @@ fn without_confirmation_the_write_stays_outstanding_however_long() {
     assert_eq!(disk.outstanding(), 0);
 }
 
+/// Loses a slot: the abort is confirmed, the command does not come back.
+fn lose_a_slot(disk: &mut TestDisk, tag: u64) {
+    script(disk, &[Behaviour::Hold]);
+    disk.submit_write(NOW.get(), tag, &[1; 512], DURABLE, tag).unwrap();
+    assert_eq!(settle(disk, NOW.get() + IO_MAX_US), [(tag, Some(Cause::TimedOut))]);
+    disk.hba_mut().held.clear();
+}
+
+#[test]
+fn slots_that_do_not_come_back_are_had_back_by_a_reset_of_the_adapter() {
+    let mut disk = disk();
+    disk.hba_mut().abort_returns = false;
+    for tag in 0..5 * SLOTS as u64 {
+        lose_a_slot(&mut disk, tag);
+    }
+    assert_eq!(disk.hba_mut().restarts, 5 * SLOTS / (SLOTS / 2));
+    assert!(events(&mut disk).contains(&Event::AdapterRestarted { slots: SLOTS / 2 }));
+    disk.submit_read(NOW.get(), 0, 1, 999).unwrap();
+    assert_eq!(settle(&mut disk, NOW.get()), [(999, None)]);
+    assert_eq!(disk.outstanding(), 0);
+}
+
+#[test]
+fn the_adapter_is_not_reset_while_a_command_is_under_way() {
+    let mut disk = disk();
+    disk.hba_mut().abort_returns = false;
+    for tag in 0..SLOTS as u64 / 2 - 1 {
+        lose_a_slot(&mut disk, tag);
+    }
+    script(&mut disk, &[Behaviour::Hold, Behaviour::Hold]);
+    disk.submit_write(NOW.get(), 100, &[1; 512], DURABLE, 100).unwrap();
+    NOW.set(NOW.get() + IO_MAX_US / 2);
+    disk.submit_read(NOW.get(), 200, 1, 200).unwrap();
+    let slot = disk.hba_mut().held[1].0;
+    assert_eq!(settle(&mut disk, NOW.get() + IO_MAX_US / 2), [(100, Some(Cause::TimedOut))]);
+    // What comes meanwhile waits for the reset.
+    disk.submit_write(NOW.get(), 300, &[3; 512], DURABLE, 300).unwrap();
+    assert_eq!(settle(&mut disk, NOW.get()), []);
+    assert_eq!((disk.hba_mut().restarts, disk.hba_mut().disk[300 * 512]), (0, 0));
+    disk.hba_mut().release(slot);
+    assert_eq!(settle(&mut disk, NOW.get()), [(200, None), (300, None)]);
+    assert_eq!((disk.hba_mut().restarts, disk.hba_mut().disk[300 * 512]), (1, 3));
+}
+
+#[test]
+fn an_adapter_that_cannot_be_reset_goes_on_with_fewer_slots() {
+    let mut disk = disk();
+    disk.hba_mut().abort_returns = false;
+    disk.hba_mut().no_restart = true;
+    for tag in 0..SLOTS as u64 - 1 {
+        lose_a_slot(&mut disk, tag);
+    }
+    assert!(events(&mut disk).contains(&Event::AdapterWorn));
+    disk.submit_read(NOW.get(), 0, 1, 999).unwrap();
+    assert_eq!(disk.submit_read(NOW.get(), 0, 1, 998), Err(SubmitError::NoSlot));
+    assert_eq!(settle(&mut disk, NOW.get()), [(999, None)]);
+}
+
 #[test]
 fn a_late_answer_counts_as_the_answer() {
     let mut disk = disk();

@@ -1,6 +1,7 @@
 //! A host bus adapter with one scripted disk, for the tests of this crate.
 
 use crate::bytes::{be16, be32, be64};
+use crate::fake_target::{Answer, Shared};
 use crate::hba::*;
 use heapless::Vec;
 use std::collections::VecDeque;
@@ -22,8 +23,10 @@ pub(crate) enum Behaviour {
     Response(Response),
     /// Done, but with so many bytes missing.
     Residual(u32),
-    /// Not answered until released.
+    /// Not answered until released. A unit with reservations has looked at them before.
     Hold,
+    /// Done, but the answer is lost.
+    Mute,
 }
 
 pub(crate) struct FakeHba {
@@ -43,8 +46,15 @@ pub(crate) struct FakeHba {
     pub(crate) tasks: StdVec<Task>,
     pub(crate) opcodes: StdVec<(u8, u8)>,
     pub(crate) held: StdVec<(usize, Command)>,
+    /// Slots whose commands the unit has ended, or answered, without a word.
+    pub(crate) gone: StdVec<usize>,
+    /// The unit, where several initiators share one.
+    pub(crate) shared: Option<Shared>,
     pub(crate) events: VecDeque<HbaEvent>,
     pub(crate) broken: bool,
+    /// It cannot be reset.
+    pub(crate) no_restart: bool,
+    pub(crate) restarts: usize,
     buffers: StdVec<StdVec<u8>>,
     busy: [bool; SLOTS],
     outcomes: VecDeque<Outcome>,
@@ -67,12 +77,31 @@ impl FakeHba {
             tasks: StdVec::new(),
             opcodes: StdVec::new(),
             held: StdVec::new(),
+            gone: StdVec::new(),
+            shared: None,
             events: VecDeque::new(),
             broken: false,
+            no_restart: false,
+            restarts: 0,
             buffers: vec![vec![0; SLOT_BYTES]; SLOTS],
             busy: [false; SLOTS],
             outcomes: VecDeque::new(),
             task_outcomes: VecDeque::new(),
+        }
+    }
+
+    /// One initiator's adapter at a shared unit.
+    pub(crate) fn at(shared: Shared) -> Self {
+        let mut fake = Self::new(512, 0);
+        fake.disk = vec![0; shared.disk_bytes()];
+        fake.shared = Some(shared);
+        fake
+    }
+
+    /// Loses what the unit has ended because of another initiator: no status comes for it.
+    fn lose_ended(&mut self) {
+        if self.shared.as_mut().is_some_and(Shared::take_ended) {
+            self.gone.extend(self.held.drain(..).map(|(slot, _)| slot));
         }
     }
 
@@ -94,9 +123,12 @@ impl FakeHba {
         self.answer(slot, Response::Ok, 2, 0, &sense);
     }
 
-    /// Answers a held command after all.
+    /// Answers a held command after all, unless the unit has ended it meanwhile.
     pub(crate) fn release(&mut self, slot: usize) {
-        let at = self.held.iter().position(|(held, _)| *held == slot).unwrap();
+        self.lose_ended();
+        let Some(at) = self.held.iter().position(|(held, _)| *held == slot) else {
+            return;
+        };
         let (slot, command) = self.held.remove(at);
         self.execute(slot, &command, 0);
     }
@@ -113,6 +145,32 @@ impl FakeHba {
     }
 
     fn execute(&mut self, slot: usize, command: &Command, missing: u32) {
+        let cdb = command.cdb.as_bytes();
+        let buffer = &self.buffers[slot];
+        if let Some(answer) = self.shared.as_mut().and_then(|shared| shared.execute(cdb, buffer)) {
+            return self.give(slot, command, answer);
+        }
+        self.swap_disk();
+        self.execute_here(slot, command, missing);
+        self.swap_disk();
+    }
+
+    fn swap_disk(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.swap_disk(&mut self.disk);
+        }
+    }
+
+    fn give(&mut self, slot: usize, command: &Command, answer: Answer) {
+        match answer {
+            Answer::Good(data) if data.is_empty() => self.answer(slot, Response::Ok, 0, 0, &[]),
+            Answer::Good(data) => self.data_in(slot, command, &data),
+            Answer::Check(sense) => self.check(slot, sense),
+            Answer::Conflict => self.answer(slot, Response::Ok, 0x18, 0, &[]),
+        }
+    }
+
+    fn execute_here(&mut self, slot: usize, command: &Command, missing: u32) {
         let cdb = command.cdb.as_bytes();
         let blocks = self.disk.len() as u64 / u64::from(self.block_bytes);
         match cdb[0] {
@@ -242,6 +300,11 @@ impl Hba for FakeHba {
             self.answer(slot, Response::BadTarget, 0, 0, &[]);
             return Ok(());
         }
+        self.lose_ended();
+        if let Some(answer) = self.shared.as_mut().and_then(|shared| shared.admit(cdb)) {
+            self.give(slot, command, answer);
+            return Ok(());
+        }
         match self.script.pop_front().unwrap_or(Behaviour::Good) {
             Behaviour::Good => self.execute(slot, command, 0),
             Behaviour::Sense(sense) => self.check(slot, sense),
@@ -249,11 +312,18 @@ impl Hba for FakeHba {
             Behaviour::Response(response) => self.answer(slot, response, 0, 0, &[]),
             Behaviour::Residual(missing) => self.execute(slot, command, missing),
             Behaviour::Hold => self.held.push((slot, *command)),
+            Behaviour::Mute => {
+                let before = self.outcomes.len();
+                self.execute(slot, command, 0);
+                self.outcomes.truncate(before);
+                self.gone.push(slot);
+            }
         }
         Ok(())
     }
 
     fn poll(&mut self) -> Option<Outcome> {
+        self.lose_ended();
         let outcome = if self.reversed { self.outcomes.pop_back() } else { self.outcomes.pop_front() }?;
         self.busy[outcome.slot] = false;
         Some(outcome)
@@ -264,6 +334,12 @@ impl Hba for FakeHba {
         let Some(confirmed) = self.confirm else {
             return Ok(());
         };
+        if confirmed
+            && task.function == Function::ResetUnit
+            && let Some(shared) = &mut self.shared
+        {
+            shared.reset();
+        }
         if confirmed && self.abort_returns {
             let response = match task.function {
                 Function::ResetUnit => Response::Reset,
@@ -275,6 +351,13 @@ impl Hba for FakeHba {
                     self.bring_back(held, response);
                 }
             }
+            // What has no task any more comes back with the abort, as QEMU's adapter has it.
+            let of_task = |slot: &usize| !matches!(task.function, Function::Abort { slot: at } if at != *slot);
+            let gone: StdVec<usize> = self.gone.iter().copied().filter(of_task).collect();
+            self.gone.retain(|slot| !of_task(slot));
+            for slot in gone {
+                self.answer(slot, response, 0, 0, &[]);
+            }
         }
         self.answer_task(task, confirmed);
         Ok(())
@@ -282,6 +365,18 @@ impl Hba for FakeHba {
 
     fn poll_task(&mut self) -> Option<TaskOutcome> {
         self.task_outcomes.pop_front()
+    }
+
+    fn restart(&mut self) -> Result<(), HbaError> {
+        if self.no_restart {
+            return Err(HbaError::Unfit);
+        }
+        assert!(self.outcomes.is_empty() && self.task_outcomes.is_empty(), "somebody waits");
+        self.restarts += 1;
+        self.held.clear();
+        self.gone.clear();
+        self.busy = [false; SLOTS];
+        Ok(())
     }
 
     fn poll_event(&mut self) -> Option<HbaEvent> {

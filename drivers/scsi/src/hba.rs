@@ -182,6 +182,14 @@ pub trait Hba {
     /// [`Hba::poll`] has, because an abort is confirmed after the aborted command came back.
     fn poll_task(&mut self) -> Option<TaskOutcome>;
 
+    /// Resets the adapter. Whatever was outstanding is over, without an answer, and all slots are back;
+    /// units meet the port with a unit attention. For when slots do not come back; nobody waits for a
+    /// command or a task management function meanwhile.
+    ///
+    /// # Errors
+    /// [`HbaError::Unfit`]: it cannot, and nothing was changed. [`HbaError::Broken`]: it is dead.
+    fn restart(&mut self) -> Result<(), HbaError>;
+
     /// The next unasked report.
     fn poll_event(&mut self) -> Option<HbaEvent>;
 }

@@ -15,6 +15,20 @@
 //! | RESERVATION CONFLICT, TASK ABORTED | failed, never tried again: another initiator meant it |
 //! | any other status or response | failed |
 //!
+//! What "again" means for a command depends on what it does ([`may_repeat`]):
+//!
+//! | answer | read | write, flush | change of reservations |
+//! |---|---|---|---|
+//! | unit attention that concerns reservations, while they are in use | again | failed with it | failed with it |
+//! | the same while they are not | again | again | again |
+//! | other unit attention; deferred error; busy | again | again | again |
+//! | aborted command; response RESET or ABORTED | again | again | failed: it may have been carried out |
+//!
+//! A change is repeated only after an answer that says that it was *not* carried out: unlike a write it
+//! may do something else the second time. A write that meets such an attention is not repeated
+//! silently, because the right to it may have gone; whoever sent it looks at the reservation first. (The
+//! attentions: [`Sense::concerns_reservations`].)
+//!
 //! "Again" is bounded by the caller. A response other than OK is an error even with status GOOD: QEMU
 //! reports an overrun that way.
 
@@ -31,7 +45,7 @@ pub enum Cause {
     Check(Sense),
     /// CHECK CONDITION without readable sense data.
     CheckUnexplained,
-    /// RESERVATION CONFLICT: this initiator is shut out.
+    /// RESERVATION CONFLICT: this initiator is shut out, or the key that it gave is not its own.
     ReservationConflict,
     /// TASK ABORTED: another initiator ended it.
     TaskAborted,
@@ -51,8 +65,30 @@ pub enum Cause {
     /// Not answered within `io_max`, and since confirmed to be ended: it does nothing any more, but
     /// what a write has done before is not known. The block must be read or written again.
     TimedOut,
+    /// LOGICAL UNIT RESET was denied.
+    ResetDenied,
     /// The adapter is dead.
     HbaBroken,
+}
+
+impl Cause {
+    /// The unit attention that says that reservations may have changed, if it is one. The command was
+    /// not carried out.
+    pub fn attention(&self) -> Option<Sense> {
+        match self {
+            Self::Check(sense) if sense.concerns_reservations() => Some(*sense),
+            _ => None,
+        }
+    }
+
+    /// The unit does not know the command, or not in this form: invalid operation code, field in the CDB
+    /// or field in the parameter list. Nothing was carried out. (SPC-4 § 4.5)
+    pub fn is_unknown_command(&self) -> bool {
+        let Self::Check(sense) = self else {
+            return false;
+        };
+        sense.key == Key::IllegalRequest && matches!(sense.asc, 0x20 | 0x24 | 0x26)
+    }
 }
 
 impl fmt::Display for Cause {
@@ -70,6 +106,7 @@ impl fmt::Display for Cause {
             Self::Hba(response) => write!(f, "adapter response {response:?}"),
             Self::Short { residual } => write!(f, "short transfer: {residual} bytes missing"),
             Self::TimedOut => f.write_str("timed out and aborted"),
+            Self::ResetDenied => f.write_str("the reset of the unit was denied"),
             Self::HbaBroken => f.write_str("the host bus adapter broke its ring"),
         }
     }
@@ -116,6 +153,31 @@ pub fn judge(outcome: &Outcome, whole: bool) -> Verdict {
         status::RESERVATION_CONFLICT => Verdict::Failed(Cause::ReservationConflict),
         status::TASK_ABORTED => Verdict::Failed(Cause::TaskAborted),
         other => Verdict::Failed(Cause::Status(other)),
+    }
+}
+
+/// What a command does, as far as repeating it is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It changes nothing.
+    None,
+    /// It writes: the same again leaves the same.
+    Write,
+    /// It changes registrations or the reservation: the same again may do something else, or fail.
+    Change,
+}
+
+/// Whether a command may be sent again without asking its user. `in_use`: reservations are.
+pub fn may_repeat(effect: Effect, cause: &Cause, in_use: bool) -> bool {
+    let attention = in_use && cause.attention().is_some();
+    match (effect, cause) {
+        (Effect::None, _) => true,
+        (Effect::Write, _) => !attention,
+        (Effect::Change, Cause::Check(sense)) => {
+            (sense.key == Key::UnitAttention && !attention) || sense.key == Key::NotReady || sense.deferred
+        }
+        (Effect::Change, Cause::Busy | Cause::TaskSetFull) => true,
+        (Effect::Change, _) => false,
     }
 }
 
@@ -181,6 +243,43 @@ mod tests {
         assert_eq!(verdict(0x28), Verdict::Later(Cause::TaskSetFull));
         assert_eq!(verdict(0x40), Verdict::Failed(Cause::TaskAborted));
         assert_eq!(verdict(0x30), Verdict::Failed(Cause::Status(0x30)));
+    }
+
+    #[test]
+    fn commands_that_a_unit_does_not_know() {
+        let unknown = |bytes| Cause::Check(Sense::parse(bytes).unwrap()).is_unknown_command();
+        assert!(unknown(&[0x72, 5, 0x20, 0]) && unknown(&[0x72, 5, 0x24, 0]) && unknown(&[0x72, 5, 0x26, 0]));
+        assert!(!unknown(&[0x72, 5, 0x21, 0]) && !unknown(&[0x72, 6, 0x24, 0]));
+        assert!(!Cause::ReservationConflict.is_unknown_command());
+    }
+
+    #[test]
+    fn what_may_be_repeated() {
+        let cause = |bytes| Cause::Check(Sense::parse(bytes).unwrap());
+        let preempted = cause(&[0x72, 6, 0x2a, 5]);
+        let reset = cause(&[0x72, 6, 0x29, 0]);
+        let luns = cause(&[0x72, 6, 0x3f, 0x0e]);
+        let deferred = cause(&[0x73, 3, 0x0c, 0]);
+        let aborted = cause(&[0x72, 0xb, 0, 6]);
+        let ended = Cause::Hba(Response::Reset);
+        // (read, write, change) while reservations are in use, and while they are not.
+        let table = [
+            (preempted, (true, false, false), (true, true, true)),
+            (reset, (true, false, false), (true, true, true)),
+            (luns, (true, true, true), (true, true, true)),
+            (deferred, (true, true, true), (true, true, true)),
+            (Cause::Busy, (true, true, true), (true, true, true)),
+            (Cause::TaskSetFull, (true, true, true), (true, true, true)),
+            (aborted, (true, true, false), (true, true, false)),
+            (ended, (true, true, false), (true, true, false)),
+        ];
+        for (cause, in_use, not) in table {
+            let of = |in_use| {
+                let may = |effect| may_repeat(effect, &cause, in_use);
+                (may(Effect::None), may(Effect::Write), may(Effect::Change))
+            };
+            assert_eq!((of(true), of(false)), (in_use, not), "{cause}");
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::capacity::parse_capacity_16;
 use crate::cdb::Cdb;
 use crate::disk::{Disk, Durability, Event, Operation, Write};
 use crate::hba::{Command, Hba, HbaError, HbaEvent, Outcome, Transfer};
-use crate::judge::{Cause, Verdict, judge};
+use crate::judge::{Cause, Effect, Verdict, judge, may_repeat};
+use crate::reservation::{Change, PARAMETERS_BYTES, Report};
 use crate::sense::{Key, Sense};
 
 /// Bytes of READ CAPACITY(16) data.
@@ -19,6 +20,25 @@ pub(crate) enum Step {
     Write,
     Synchronize,
     Capacity,
+    Report { report: Report, bytes: u16 },
+    Change(Change),
+    Reset,
+}
+
+impl Step {
+    fn effect(self) -> Effect {
+        match self {
+            Self::Read | Self::Capacity | Self::Report { .. } => Effect::None,
+            Self::Write | Self::Synchronize | Self::Reset => Effect::Write,
+            Self::Change(_) => Effect::Change,
+        }
+    }
+
+    /// GOOD with bytes missing is not good. What reports is free to be shorter; and a change is done when
+    /// its status says so, whatever a transport counts.
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Read | Self::Write | Self::Synchronize)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +53,8 @@ pub(crate) enum State {
     Finished { result: Result<(), Cause>, returned: bool },
     /// Delivered, but the adapter still holds the slot.
     Lost,
+    /// Waits for the confirmation of a LOGICAL UNIT RESET that is sent after it was asked for.
+    Resetting,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +70,8 @@ pub(crate) struct Request {
     pub(crate) patience_until_us: u64,
     /// Number of the latest submission; later submissions have higher ones.
     pub(crate) serial: u64,
+    /// Bytes that a report has.
+    pub(crate) received: usize,
 }
 
 impl Request {
@@ -71,7 +95,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         (0..SLOTS).find(|slot| free(slot) && self.hba.data(*slot).is_some())
     }
 
-    fn request_mut(&mut self, slot: usize) -> Option<&mut Request> {
+    pub(crate) fn request_mut(&mut self, slot: usize) -> Option<&mut Request> {
         self.requests.get_mut(slot)?.as_mut()
     }
 
@@ -105,6 +129,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             }
         }
         self.on_time(now_us);
+        self.restart_if_worn();
         self.ask_capacity(now_us);
         self.start_due(now_us);
     }
@@ -131,6 +156,12 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             Step::Write => (Cdb::write(lba, blocks, fua), Transfer::Out(bytes)),
             Step::Synchronize => (Cdb::synchronize_cache(lba, blocks), Transfer::None),
             Step::Capacity => (Cdb::read_capacity_16(CAPACITY_BYTES as u32), Transfer::In(CAPACITY_BYTES)),
+            Step::Report { report, bytes } => (report.cdb(bytes), Transfer::In(usize::from(bytes))),
+            Step::Change(change) => (change.cdb(), Transfer::Out(PARAMETERS_BYTES)),
+            Step::Reset => {
+                self.start_reset(slot);
+                return Ok(());
+            }
         };
         let command = Command { address: self.address, cdb, transfer };
         // Only the write itself changes shared data; a flush of what is written does not.
@@ -193,21 +224,35 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
                 }
                 return;
             }
-            State::Waiting { .. } => {
+            State::Waiting { .. } | State::Resetting => {
                 self.counters.strays += 1;
                 return;
             }
         };
         let (tag, step) = (request.tag, request.step);
-        match judge(&outcome, step != Step::Capacity) {
+        if let Step::Report { bytes, .. } = step {
+            request.received = usize::from(bytes).saturating_sub(outcome.residual as usize);
+        }
+        let verdict = match judge(&outcome, step.is_whole()) {
+            // What our own abort brought back says no more than that.
+            Verdict::Again(Cause::Hba(_)) if overdue => Verdict::Failed(Cause::TimedOut),
+            Verdict::Again(cause) | Verdict::Later(cause)
+                if !may_repeat(step.effect(), &cause, self.config.reservations) =>
+            {
+                self.note_attention(&outcome, true);
+                Verdict::Failed(cause)
+            }
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Done => self.on_done(slot, overdue, now_us),
             // Its fate is known now; nobody waits for another attempt of an overdue request.
             Verdict::Again(_) | Verdict::Later(_) if overdue => {
-                self.note_attention(&outcome);
+                self.note_attention(&outcome, false);
                 self.finish(slot, Err(Cause::TimedOut), true);
             }
             Verdict::Again(cause) => {
-                self.note_attention(&outcome);
+                self.note_attention(&outcome, false);
                 let retries = self.request_mut(slot).map_or(0, |request| request.retries);
                 if retries >= self.config.retries_max {
                     self.finish(slot, Err(cause), true);
@@ -249,13 +294,17 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
         self.config.pause_us << retries
     }
 
-    fn note_attention(&mut self, outcome: &Outcome) {
+    /// `told`: the request fails with it, so that its user hears of it by that.
+    fn note_attention(&mut self, outcome: &Outcome, told: bool) {
         let Some(sense) = Sense::parse(&outcome.sense) else {
             return;
         };
         if sense.key == Key::UnitAttention {
             self.counters.unit_attentions += 1;
             self.recheck_capacity |= (sense.asc, sense.ascq) == (0x2a, 0x09);
+            if sense.concerns_reservations() && !told {
+                self.attention = Some(sense);
+            }
             self.report(Event::UnitAttention(sense));
         }
     }
@@ -299,6 +348,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
             (Operation::Read, Ok(())) => self.counters.reads += 1,
             (Operation::Write, Ok(())) => self.counters.writes += 1,
             (Operation::Capacity, Ok(())) => self.on_capacity(slot),
+            (_, Ok(())) => self.counters.reservations += 1,
             (_, Err(_)) => self.counters.errors += 1,
         }
         if operation == Operation::Capacity {
@@ -334,6 +384,7 @@ impl<H: Hba, const SLOTS: usize> Disk<H, SLOTS> {
                 retries: 0,
                 patience_until_us: now_us.saturating_add(self.config.patience_us),
                 serial: 0,
+                received: 0,
             });
         }
     }

@@ -135,6 +135,15 @@ impl Sense {
         Some(Self { key: Key::from_low_bits(key), asc, ascq, deferred, information })
     }
 
+    /// A unit attention after which reservations and registrations may be other than they were: a reset
+    /// or lost nexus (29h), reservations preempted (2Ah/03h) or released (04h), registrations preempted
+    /// (05h). Targets differ in which of these they send, so they mean the same here. The rest of 2Ah is
+    /// about other parameters. The command that it answers was not executed. (SPC-4 § 5.13.11.4,
+    /// SAM-5 § 5.14)
+    pub fn concerns_reservations(&self) -> bool {
+        self.key == Key::UnitAttention && matches!((self.asc, self.ascq), (0x29, _) | (0x2a, 0x03..=0x05))
+    }
+
     /// The additional sense code in words, for those a block device and its cluster meet.
     pub fn words(&self) -> &'static str {
         ADDITIONAL
@@ -165,6 +174,7 @@ const ADDITIONAL: &[(u8, Option<u8>, &str)] = &[
     (0x04, Some(0x0b), "target port in standby state"),
     (0x04, Some(0x0c), "target port in unavailable state"),
     (0x04, None, "logical unit not ready"),
+    (0x08, Some(0x00), "logical unit communication failure"),
     (0x0c, None, "write error"),
     (0x11, None, "unrecovered read error"),
     (0x20, Some(0x00), "invalid command operation code"),
@@ -173,6 +183,10 @@ const ADDITIONAL: &[(u8, Option<u8>, &str)] = &[
     (0x25, Some(0x00), "logical unit not supported"),
     (0x26, None, "invalid field in parameter list"),
     (0x27, None, "write protected"),
+    (0x29, Some(0x01), "power on occurred"),
+    (0x29, Some(0x03), "bus device reset function occurred"),
+    (0x29, Some(0x04), "device internal reset"),
+    (0x29, Some(0x07), "i_t nexus loss occurred"),
     (0x29, None, "power on, reset, or bus device reset occurred"),
     (0x2a, Some(0x01), "mode parameters changed"),
     (0x2a, Some(0x03), "reservations preempted"),
@@ -258,6 +272,15 @@ mod tests {
         assert_eq!(sense.words(), "parameters changed");
         sense.asc = 0xff;
         assert_eq!(sense.words(), "unnamed additional sense code");
+    }
+
+    #[test]
+    fn attentions_that_concern_reservations() {
+        let concerns = |bytes| Sense::parse(bytes).unwrap().concerns_reservations();
+        assert!(concerns(&[0x72, 6, 0x29, 0x07]));
+        assert!(concerns(&[0x72, 6, 0x2a, 0x03]) && concerns(&[0x72, 6, 0x2a, 0x05]));
+        assert!(!concerns(&[0x72, 6, 0x3f, 0x0e]) && !concerns(&[0x72, 6, 0x2a, 0x09]));
+        assert!(!concerns(&[0x72, 5, 0x2a, 0x05]));
     }
 
     proptest! {

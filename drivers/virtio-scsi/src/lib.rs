@@ -21,7 +21,7 @@ use core::slice::from_ref;
 use heapless::Vec;
 use quorate_bus::port::{InterruptMode, Port, PortError};
 use quorate_bus::queue::{Queue, QueueError, Violation};
-use quorate_bus::{DeviceType, PciTransport, Transport};
+use quorate_bus::{DeviceType, PciTransport, Transport, dma};
 use quorate_scsi::hba::{Command, Hba, HbaError, HbaEvent, Outcome, Response, Task, TaskOutcome, Transfer};
 use wire::{Config, EVENT_BYTES, REQUEST_BYTES, RESPONSE_BYTES, TASK_BYTES};
 
@@ -50,6 +50,9 @@ const DATA_AT: usize = 4096;
 const SLOT_BYTES: usize = DATA_AT + TRANSFER_BYTES;
 const TASK_RESPONSE_AT: usize = 32;
 const TASK_SLOT_BYTES: usize = 64;
+
+/// Pages of the pool that new rings of all three queues take at most.
+const RINGS_PAGES: usize = 16;
 
 /// VIRTIO_SCSI_F_HOTPLUG and VIRTIO_SCSI_F_CHANGE.
 const OPTIONAL_FEATURES: u64 = 1 << 1 | 1 << 2;
@@ -90,6 +93,8 @@ pub struct Counters {
     pub events: u64,
     /// Reports that could not be read.
     pub unreadable_events: u64,
+    /// Resets of the adapter.
+    pub restarts: u64,
 }
 
 /// The adapter.
@@ -108,6 +113,8 @@ pub struct VirtioScsi<T: Transport> {
     transfer_bytes: usize,
     violation: Option<Violation>,
     violation_reported: bool,
+    /// A restart failed half way.
+    dead: bool,
     counters: Counters,
 }
 
@@ -120,15 +127,7 @@ impl<T: Transport> VirtioScsi<T> {
     /// # Errors
     /// [`InitError`].
     pub fn new(mut port: Port<T>) -> Result<Self, InitError> {
-        let features = port.negotiate(DeviceType::ScsiHost, 0, OPTIONAL_FEATURES)?;
-        let config = Config::parse(&port.config(0)?);
-        if !config.is_usable() {
-            return Err(InitError::Config(config));
-        }
-        port.route(REQUEST_QUEUE, 0)?;
-        port.route(CONTROL_QUEUE, 1)?;
-        port.route(EVENT_QUEUE, 1)?;
-        port.route_config(1);
+        let (features, config) = prepare(&mut port)?;
         let control = Queue::new(&mut port, CONTROL_QUEUE, TASK_SLOT_BYTES)?;
         let mut events = Queue::new(&mut port, EVENT_QUEUE, EVENT_BYTES)?;
         let requests = Queue::new(&mut port, REQUEST_QUEUE, SLOT_BYTES)?;
@@ -150,8 +149,23 @@ impl<T: Transport> VirtioScsi<T> {
             features,
             violation: None,
             violation_reported: false,
+            dead: false,
             counters: Counters::default(),
         })
+    }
+
+    fn start_over(&mut self) -> Result<(), InitError> {
+        (self.features, self.config) = prepare(&mut self.port)?;
+        self.control.renew(&mut self.port)?;
+        self.events.renew(&mut self.port)?;
+        self.requests.renew(&mut self.port)?;
+        self.port.start();
+        for slot in 0..EVENTS {
+            self.events.submit(&mut self.port, slot, &[], from_ref(&(0..EVENT_BYTES)), || true)?;
+        }
+        self.tasks = [None; TASKS];
+        (self.violation, self.violation_reported) = (None, false);
+        Ok(())
     }
 
     /// The device's configuration, for the log.
@@ -200,6 +214,20 @@ impl<T: Transport> VirtioScsi<T> {
     }
 }
 
+/// Resets the device and agrees with it on everything but its queues.
+fn prepare<T: Transport>(port: &mut Port<T>) -> Result<(u64, Config), InitError> {
+    let features = port.negotiate(DeviceType::ScsiHost, 0, OPTIONAL_FEATURES)?;
+    let config = Config::parse(&port.config(0)?);
+    if !config.is_usable() {
+        return Err(InitError::Config(config));
+    }
+    port.route(REQUEST_QUEUE, 0)?;
+    port.route(CONTROL_QUEUE, 1)?;
+    port.route(EVENT_QUEUE, 1)?;
+    port.route_config(1);
+    Ok((features, config))
+}
+
 fn hba_error(error: QueueError) -> HbaError {
     match error {
         QueueError::Refused => HbaError::Refused,
@@ -244,6 +272,9 @@ impl<T: Transport> Hba for VirtioScsi<T> {
             Transfer::Out(bytes) => (bytes, 0),
             Transfer::In(bytes) => (0, bytes),
         };
+        if self.dead {
+            return Err(HbaError::Broken);
+        }
         if slot >= self.slots || sent.max(received) > self.transfer_bytes {
             return Err(HbaError::Unfit);
         }
@@ -283,6 +314,9 @@ impl<T: Transport> Hba for VirtioScsi<T> {
     }
 
     fn submit_task(&mut self, task: Task) -> Result<(), HbaError> {
+        if self.dead {
+            return Err(HbaError::Broken);
+        }
         let aborted = match task.function {
             quorate_scsi::hba::Function::Abort { slot } => {
                 if slot >= self.slots || self.requests.slot(slot).is_some() {
@@ -323,6 +357,16 @@ impl<T: Transport> Hba for VirtioScsi<T> {
         let slot = self.check(popped)?.slot;
         let response = *self.control.slot(slot)?.get(TASK_RESPONSE_AT)?;
         Some(TaskOutcome { task: self.tasks.get_mut(slot)?.take()?, confirmed: wire::task_confirmed(response) })
+    }
+
+    fn restart(&mut self) -> Result<(), HbaError> {
+        if dma::pages_free() < RINGS_PAGES {
+            return Err(HbaError::Unfit);
+        }
+        self.counters.restarts += 1;
+        let restarted = self.start_over();
+        self.dead = restarted.is_err();
+        restarted.map_err(|_| HbaError::Broken)
     }
 
     fn poll_event(&mut self) -> Option<HbaEvent> {

@@ -53,6 +53,30 @@ fn event_idx_is_not_negotiated() {
 }
 
 #[test]
+fn a_restart_gives_all_slots_back_and_listens_again() {
+    let (device, mut adapter) = adapter();
+    let read = command(Cdb::read(8, 1), Transfer::In(512));
+    for slot in 0..SLOTS {
+        adapter.submit(slot, &read, &mut || true).unwrap();
+    }
+    adapter.submit_task(Task { address: AT, function: Function::AbortSet, serial: 1 }).unwrap();
+    adapter.restart().unwrap();
+    assert_eq!(adapter.counters().restarts, 1);
+    assert!((0..SLOTS).all(|slot| adapter.data(slot).is_some()));
+    assert_eq!((adapter.poll(), adapter.poll_task(), adapter.poll_event()), (None, None, None));
+    adapter.submit(3, &read, &mut || true).unwrap();
+    let chain = device.take(2).unwrap();
+    device.complete(2, chain, &response(0, 0, 0, &[]));
+    assert_eq!(adapter.poll().unwrap().slot, 3);
+    // All event buffers are there again.
+    assert_eq!(core::iter::from_fn(|| device.take(1)).count(), EVENTS);
+    // A device that does not come back is dead, and says so.
+    device.set_config(20, 64);
+    assert_eq!(adapter.restart(), Err(HbaError::Broken));
+    assert_eq!(adapter.submit(0, &read, &mut || true), Err(HbaError::Broken));
+}
+
+#[test]
 fn an_unusable_configuration_is_refused() {
     let mut bytes = config();
     bytes[20] = 64;

@@ -11,6 +11,7 @@ use crate::capacity::NODES_MAX;
 use crate::id::{Incarnation, NodeId, NodeSet};
 use crate::level::{Barriers, LevelOrder};
 use crate::port::FenceMethod;
+use crate::reservation::{ReservationKey, ReservationType};
 use crate::state::{NodeState, Transition};
 use crate::time::Instant;
 use crate::view::{View, ViewName};
@@ -37,6 +38,28 @@ pub enum Via {
     Net,
     /// Heartbeat blocks.
     Disk,
+}
+
+/// How this node's part in the reservation stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum ReservationPhase {
+    /// Registered, and a reservation stands.
+    Stands,
+    /// A conflict or a unit attention: nothing is written until it stands again and the views were looked at.
+    Doubt,
+    /// The own key is not registered any more.
+    Absent,
+}
+
+impl ReservationPhase {
+    /// The name in traces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stands => "stands",
+            Self::Doubt => "doubt",
+            Self::Absent => "absent",
+        }
+    }
 }
 
 /// One transition in a round.
@@ -243,6 +266,142 @@ pub enum Event<'a> {
     Waiting(Stall<'a>),
     /// The master: a told step has not been acknowledged within the level's deadline; those who owe it are forced out.
     Overdue(Stall<'a>),
+    /// How this machine's last life ended: told once, after `boot`.
+    Epitaph {
+        /// That life's incarnation, if it knew it.
+        incarnation: Option<Incarnation>,
+        /// `halt`, `panic`, `bug`, `exception`, `watchdog` or `reset`.
+        how: &'a str,
+        /// Why, in its own words.
+        reason: &'a str,
+        /// When, by its own clock.
+        at: Instant,
+        /// Its last events: records, each behind its length. The epitaph's crate reads them.
+        events: &'a [u8],
+    },
+    /// READ KEYS shows this life's key.
+    RegisterKey {
+        /// It.
+        key: ReservationKey,
+    },
+    /// This node's part in the reservation changed.
+    Reservation {
+        /// To what.
+        phase: ReservationPhase,
+        /// The reservation's type.
+        kind: ReservationType,
+    },
+    /// The master removes a key from the reservation.
+    Preempt {
+        /// Whose.
+        peer: NodeId,
+        /// Of which life.
+        incarnation: Incarnation,
+        /// The key.
+        key: ReservationKey,
+        /// With what that life has under way.
+        abort: bool,
+    },
+    /// Group services begin another epoch, with these nodes.
+    GroupEpoch {
+        /// The place in the order.
+        order: u64,
+        /// Its name.
+        epoch: GroupEpoch,
+        /// Who is in it.
+        nodes: NodeSet,
+    },
+    /// This node delivered a group message.
+    GroupMessage {
+        /// Where in the order.
+        at: GroupPlace<'a>,
+        /// The sender's node.
+        from: NodeId,
+        /// Its job.
+        job: &'a str,
+        /// To the member on this node alone.
+        to: Option<NodeId>,
+        /// Its length, bytes.
+        bytes: u32,
+        /// As much of it as is text, at most 32 bytes.
+        text: &'a str,
+    },
+    /// A group's membership changed.
+    GroupChange {
+        /// Where in the order.
+        at: GroupPlace<'a>,
+        /// The member's node.
+        member: NodeId,
+        /// Its job.
+        job: &'a str,
+        /// `joined`, or why it is none any more; `denied: …` if it never was one.
+        change: &'a str,
+    },
+    /// A protocol began, or one of its ACK rounds is through.
+    AckRound {
+        /// Where in the order.
+        at: GroupPlace<'a>,
+        /// The protocol: where it began.
+        protocol: u64,
+        /// `begins`, `through` or `last`.
+        phase: &'a str,
+        /// Which round, from 0.
+        round: u16,
+        /// How many members take part, or went during the round.
+        members: u32,
+    },
+    /// A request for a domain, its answer, or this node's new copy.
+    Domain {
+        /// Where in the order; the name is the domain's.
+        at: GroupPlace<'a>,
+        /// `asked`, `answered`, `refused` or `copy`.
+        phase: &'a str,
+        /// Which interface; of a copy empty.
+        op: &'a str,
+        /// Who asked; of a copy this node.
+        by: NodeId,
+        /// Why it was refused.
+        why: &'a str,
+        /// Of a copy: its version.
+        version: u32,
+        /// Of a copy: whom it lists.
+        nodes: NodeSet,
+    },
+    /// A merge of subgroups goes on.
+    Merge {
+        /// Where in the order.
+        at: GroupPlace<'a>,
+        /// Which: where it was asked for.
+        merge: u64,
+        /// `begins`, `data`, `round` or `done`.
+        phase: &'a str,
+        /// Data: the sender's node.
+        from: Option<NodeId>,
+        /// Data: the subgroup. Round: which. Begins: how many members. Done: how many messages with data.
+        number: u32,
+        /// Round: who went.
+        gone: u32,
+    },
+}
+
+/// An epoch of group services.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct GroupEpoch {
+    /// Larger is later.
+    pub counter: u64,
+    /// Who orders in it.
+    pub node: NodeId,
+}
+
+/// A place in the order of group services.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct GroupPlace<'a> {
+    /// The group.
+    pub group: &'a str,
+    /// The frame.
+    pub order: u64,
+    /// The place in the frame.
+    pub index: u16,
 }
 
 impl Event<'_> {

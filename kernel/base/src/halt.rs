@@ -68,6 +68,18 @@ pub enum HaltReason {
         /// The level's order.
         level: u16,
     },
+    /// The database asks for reservations, and the disk has none that fence.
+    NoReservations,
+    /// A reservation that is not the cluster's stands on the disk.
+    ForeignReservation {
+        /// Of which type, as SPC-4 numbers them.
+        kind: u8,
+    },
+    /// The disk did not do what a registration needs.
+    Reservation {
+        /// How it failed.
+        error: crate::reservation::ReservationError,
+    },
     /// Something that cannot be. A wrong node is worse than a dead one.
     Impossible {
         /// What was seen.
@@ -116,6 +128,16 @@ impl fmt::Display for HaltReason {
             Self::LevelOverdue { level } => {
                 write!(f, "level {level} of this node did not acknowledge within its deadline")
             }
+            Self::NoReservations => f.write_str(
+                "this disk has no persistent reservations to fence with, as the database asks: attach one that has, or make \
+                 the database with `cargo cluster db create IMAGE --fence lease`",
+            ),
+            Self::ForeignReservation { kind } => write!(
+                f,
+                "a reservation of type {kind} that is not this cluster's stands on the shared disk: whoever made it must \
+                 release it (`sg_persist --read-reservation` shows its key)"
+            ),
+            Self::Reservation { error } => write!(f, "this node could not be registered with the reservation: {error}"),
             Self::Impossible { what } => write!(f, "impossible state: {what}"),
         }
     }

@@ -104,6 +104,18 @@ impl fmt::Debug for BootNonce {
     }
 }
 
+/// The cluster's secret, 256 random bits. All keys of the interconnect are derived from it; it stands in the superblock
+/// and nowhere else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClusterKey(pub [u8; 32]);
+
+impl fmt::Debug for ClusterKey {
+    /// Says nothing: it must not get into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterKey(…)")
+    }
+}
+
 /// 128 random bits that name a cluster; in every record and every message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct ClusterId(pub [u8; 16]);

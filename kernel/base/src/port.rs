@@ -8,6 +8,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::RECORD_BYTES;
+use crate::reservation::Attention;
 use crate::time::Instant;
 
 /// A monotonic clock, µs since boot. It may stand still only while the whole machine does (DESIGN 7 on suspension).
@@ -44,7 +45,8 @@ pub enum DiskOp {
     },
 }
 
-/// How a disk request failed. A write that failed in any way but `Frozen`, `Busy` and `OutOfRange` may or may not have landed.
+/// How a disk request failed. A write that failed in any way but `Frozen`, `Conflict`, `Attention` and `OutOfRange` may or
+/// may not have landed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum DiskError {
     /// The medium could not be read or written there.
@@ -55,8 +57,11 @@ pub enum DiskError {
     Gone,
     /// Refused by the port: the lease had run out. Nothing was submitted.
     Frozen,
-    /// Refused by the disk: another holds the reservation, or this node was put out of it.
+    /// Refused by the disk (RESERVATION CONFLICT): this node is not registered, or another reservation stands.
     Conflict,
+    /// A write of a registered node was answered by a unit attention: it was not executed, and must not be repeated before
+    /// the node has looked at views and keys. Reads are repeated by the port, see [`crate::reservation`].
+    Attention(Attention),
     /// The place is outside of the partition. Nothing was submitted.
     OutOfRange,
     /// Anything else that the disk or its adapter reported.
@@ -71,6 +76,7 @@ impl fmt::Display for DiskError {
             Self::Gone => "the disk is gone",
             Self::Frozen => "refused: the lease has run out",
             Self::Conflict => "reservation conflict",
+            Self::Attention(attention) => attention.name(),
             Self::OutOfRange => "outside of the partition",
             Self::Device => "device error",
         })

@@ -33,6 +33,18 @@ impl<T> Block<T> {
         matches!(self, Self::Unread | Self::Damaged(_) | Self::Unreadable(_))
     }
 
+    /// Whether it hides what belongs there, rather than being what a write that stopped half way left: the disk could not
+    /// read it, or gave a whole record of another place, cluster or version.
+    pub fn is_hidden(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Damaged(error) => {
+                matches!(error, RecordError::Misplaced | RecordError::ForeignCluster | RecordError::Version(_))
+            }
+            Self::Unread | Self::Blank | Self::Good(_) => false,
+        }
+    }
+
     /// Goes on with a valid record; what the next step refuses is damaged.
     pub fn and_then<U>(self, next: impl FnOnce(T) -> Result<U, RecordError>) -> Block<U> {
         match self {

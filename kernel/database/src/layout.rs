@@ -7,7 +7,8 @@
 //! 72 .. 200       identity, two slots per node
 //! 200 .. 208      spare
 //! 208 .. 400      per node: heartbeat, ballot slot 0, ballot slot 1
-//! 400 .. 1024     spare (groups' domains and what later layers keep here)
+//! 400 .. 528      a node's copies of domains, two slots per node
+//! 528 .. 1024     spare (what later layers keep here)
 //! ```
 //! Heartbeats and ballots of neighbouring nodes are contiguous, so that one read fetches those of three nodes.
 //!
@@ -34,6 +35,8 @@ pub const IDENTITY_FIRST: u64 = 72;
 pub const STATE_FIRST: u64 = 208;
 /// Records per node in the state area.
 pub const STATE_PER_NODE: u64 = 3;
+/// First slot of a node's copies of domains.
+pub const DOMAIN_FIRST: u64 = 400;
 
 /// A copy of the superblock, 0 or 1.
 pub const fn superblock(copy: u8) -> u64 {
@@ -60,6 +63,11 @@ pub const fn ballot(node: NodeId, slot: u8) -> u64 {
     heartbeat(node) + 1 + (slot & 1) as u64
 }
 
+/// A slot, 0 or 1, of a node's copies of domains.
+pub const fn domain(node: NodeId, slot: u8) -> u64 {
+    DOMAIN_FIRST + 2 * node.get() as u64 + (slot & 1) as u64
+}
+
 /// Which region a record belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Region {
@@ -73,6 +81,8 @@ pub enum Region {
     Heartbeat(NodeId),
     /// A node's ballot slot.
     Ballot(NodeId, u8),
+    /// A slot of a node's copies of domains.
+    Domain(NodeId, u8),
     /// Unused.
     Spare,
 }
@@ -98,13 +108,18 @@ impl Region {
                     slot => Self::Ballot(n, slot as u8 - 1),
                 })
             }
+            DOMAIN_FIRST.. if record < DOMAIN_FIRST + 2 * NODES => {
+                let at = record - DOMAIN_FIRST;
+                node(at / 2).map_or(Self::Spare, |n| Self::Domain(n, (at % 2) as u8))
+            }
             _ => Self::Spare,
         }
     }
 }
 
 impl fmt::Display for Region {
-    /// As in traces and scenario files: `superblock`, `config.3`, `identity.3`, `heartbeat.3`, `ballot.3`.
+    /// As in traces and scenario files: `superblock`, `config.3`, `identity.3`, `heartbeat.3`, `ballot.3`,
+    /// `domain.3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Superblock(_) => f.write_str("superblock"),
@@ -112,6 +127,7 @@ impl fmt::Display for Region {
             Self::Identity(n, _) => write!(f, "identity.{n}"),
             Self::Heartbeat(n) => write!(f, "heartbeat.{n}"),
             Self::Ballot(n, _) => write!(f, "ballot.{n}"),
+            Self::Domain(n, _) => write!(f, "domain.{n}"),
             Self::Spare => f.write_str("spare"),
         }
     }
@@ -139,9 +155,10 @@ mod tests {
             for slot in [0, 1] {
                 assert_eq!(Region::of(identity(n, slot)), Region::Identity(n, slot));
                 assert_eq!(Region::of(ballot(n, slot)), Region::Ballot(n, slot));
+                assert_eq!(Region::of(domain(n, slot)), Region::Domain(n, slot));
             }
         }
-        assert_eq!(Region::of(400), Region::Spare);
+        assert_eq!(Region::of(528), Region::Spare);
         assert_eq!(Region::of(RECORDS), Region::Spare);
     }
 }

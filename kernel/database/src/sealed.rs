@@ -60,6 +60,8 @@ pub enum Kind {
     Heartbeat = 4,
     /// A slot of a node's ballot.
     Ballot = 5,
+    /// A slot of a node's copies of domains.
+    Domain = 6,
 }
 
 /// Where a record belongs.

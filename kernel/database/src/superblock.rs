@@ -9,18 +9,23 @@
 //!  43  1  levels of a node at most, 1..=32
 //!  44  4  distance between two records in bytes: 4096
 //!  48  1  fence method: 0 lease, 1 reservation
-//!  49  7  zeros
+//!  49  1  commands of a preempted nexus: 0 linger, 1 end
+//!  50  1  who holds the reservation: 0 all registrants where the disk has that, 1 one of them
+//!  51  5  zeros
 //!  56 32  time-outs in ms, 4 bytes each: net_heartbeat, net_suspect, disk_heartbeat, disk_suspect, io_max, lease, dead,
 //!         outage_grace
 //!  88 32  the cluster's name
 //! 120 32  the cluster's key
-//! 152     zeros
+//! 152  1  the key's epoch: one more, modulo 256, with each new key
+//! 153     zeros
 //! ```
+//! A rotation while nodes run would need the next key beside this one: its place would be 160 … 191 and its epoch's 153,
+//! under a new format version. Frames name the epoch of their key already.
 
 use core::fmt;
 use quorate_base::capacity::{LEVELS_MAX, NODES_MAX, RECORD_BYTES, RECORD_PITCH};
 use quorate_base::timing::TimingError;
-use quorate_base::{ClusterId, DiskError, FenceMethod, Timing};
+use quorate_base::{ClusterId, ClusterKey, DiskError, FenceMethod, Preempted, Registrants, Timing};
 
 use crate::block::{Block, RecordError};
 use crate::name::Name;
@@ -29,17 +34,6 @@ use crate::sealed::{
 };
 
 const TIMING_AT: usize = 56;
-
-/// The secret from which all keys of the interconnect are derived.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClusterKey(pub [u8; 32]);
-
-impl fmt::Debug for ClusterKey {
-    /// Says nothing: it must not get into a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClusterKey(…)")
-    }
-}
 
 /// The content of a superblock.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -58,8 +52,14 @@ pub struct Superblock {
     pub levels_max: u8,
     /// How a node that was put out is kept from the disk.
     pub fence: FenceMethod,
+    /// What this disk makes of the commands of a node whose registration was preempted.
+    pub preempted: Preempted,
+    /// Who holds the reservation.
+    pub registrants: Registrants,
     /// The cluster's secret.
     pub key: ClusterKey,
+    /// Which of the cluster's keys that is; frames name it, so that a node with another one is told from a stranger.
+    pub key_epoch: u8,
 }
 
 /// Why there is no superblock to go by.
@@ -112,10 +112,19 @@ impl Superblock {
             FenceMethod::Lease => 0,
             FenceMethod::Reservation => 1,
         };
+        raw[49] = match self.preempted {
+            Preempted::Lingers => 0,
+            Preempted::Ends => 1,
+        };
+        raw[50] = match self.registrants {
+            Registrants::All => 0,
+            Registrants::Only => 1,
+        };
         for (i, (_, ms)) in self.timing.entries().into_iter().enumerate() {
             put_u32(&mut raw, TIMING_AT + 4 * i, ms);
         }
         put(&mut raw, 120, &self.key.0);
+        raw[152] = self.key_epoch;
         seal(&mut raw, self.cluster, Self::place(copy));
         raw
     }
@@ -141,8 +150,18 @@ impl Superblock {
                 1 => FenceMethod::Reservation,
                 _ => return Err(RecordError::Field("fence")),
             };
-            reserved(raw, 49, TIMING_AT)?;
-            reserved(raw, 152, RECORD_BYTES)?;
+            let preempted = match raw[49] {
+                0 => Preempted::Lingers,
+                1 => Preempted::Ends,
+                _ => return Err(RecordError::Field("preempted")),
+            };
+            let registrants = match raw[50] {
+                0 => Registrants::All,
+                1 => Registrants::Only,
+                _ => return Err(RecordError::Field("registrants")),
+            };
+            reserved(raw, 51, TIMING_AT)?;
+            reserved(raw, 153, RECORD_BYTES)?;
             Ok(Self {
                 generation: u64_at(raw, 32),
                 cluster: ClusterId(bytes_at(raw, CLUSTER_AT)),
@@ -151,7 +170,10 @@ impl Superblock {
                 nodes,
                 levels_max,
                 fence,
+                preempted,
+                registrants,
                 key: ClusterKey(bytes_at(raw, 120)),
+                key_epoch: raw[152],
             })
         })
     }

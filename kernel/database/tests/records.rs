@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{
-    Ballot, BootNonce, ClusterId, DiskError, FenceMethod, Incarnation, NodeId, NodeSet, NodeState, Timing, View,
-    ViewName,
+    Ballot, BootNonce, ClusterId, DiskError, FenceMethod, Incarnation, NodeId, NodeSet, NodeState, Preempted,
+    Registrants, Timing, View, ViewName,
 };
 use quorate_database::sealed::reseal;
 use quorate_database::*;
@@ -25,7 +25,10 @@ fn superblock() -> Superblock {
         nodes: 3,
         levels_max: 32,
         fence: FenceMethod::Reservation,
+        preempted: Preempted::Lingers,
+        registrants: Registrants::All,
         key: ClusterKey([0xc3; 32]),
+        key_epoch: 0xe7,
     }
 }
 
@@ -117,9 +120,13 @@ fn golden_superblock() {
             (56, &timing),
             (88, b"alpha"),
             (120, &[0xc3; 32]),
+            (152, &[0xe7]),
         ],
-        0x9212_68d5,
+        0xb9d0_a422,
     );
+    // What the disk makes of a preemption has zeros for what was assumed before there was a byte for it.
+    let told = Superblock { preempted: Preempted::Ends, registrants: Registrants::Only, ..superblock() };
+    assert_eq!(told.encode(1)[48..56], [1, 1, 1, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -269,7 +276,9 @@ fn each_field_that_cannot_be_is_named() {
         ("superblock", 43, 0, "levels_max"),
         ("superblock", 44, 1, "record_pitch"),
         ("superblock", 48, 2, "fence"),
-        ("superblock", 50, 1, "reserved"),
+        ("superblock", 49, 2, "preempted"),
+        ("superblock", 50, 2, "registrants"),
+        ("superblock", 51, 1, "reserved"),
         ("superblock", 511, 1, "reserved"),
         ("config", 33, 8, "bits"),
         ("config", 33, 5, "mac"),
@@ -539,7 +548,7 @@ proptest! {
     #[test]
     fn a_superblock_survives(generation in any::<u64>(), cluster in any::<[u8; 16]>(), name in any_name(),
                              ms in any::<[u32; 8]>(), nodes in 1u8..=64, levels_max in 1u8..=32,
-                             reservation in any::<bool>(), key in any::<[u8; 32]>(), copy in 0u8..2) {
+                             [reservation, ends, only] in any::<[bool; 3]>(), key in any::<[u8; 32]>(), copy in 0u8..2) {
         let s = Superblock {
             generation,
             cluster: ClusterId(cluster),
@@ -551,7 +560,10 @@ proptest! {
             nodes,
             levels_max,
             fence: if reservation { FenceMethod::Reservation } else { FenceMethod::Lease },
+            preempted: if ends { Preempted::Ends } else { Preempted::Lingers },
+            registrants: if only { Registrants::Only } else { Registrants::All },
             key: ClusterKey(key),
+            key_epoch: 0,
         };
         prop_assert_eq!(Superblock::decode(&s.encode(copy), copy), Block::Good(s));
     }

@@ -15,7 +15,7 @@ pub enum Drop {
     Magic,
     /// Another protocol version. The sender is named once in the trace.
     Version,
-    /// Unknown flag, or a key epoch on a plain frame.
+    /// Not sealed, or an unknown flag.
     Flags,
     /// Unknown channel.
     Channel,
@@ -25,33 +25,35 @@ pub enum Drop {
     From,
     /// The addressee is neither a node id nor all.
     To,
-    /// The checksum of a plain frame does not match, or the rest of its tag is not zero.
-    Checksum,
-    /// Sealed, and there is no key to open it.
-    Sealed,
     /// From another cluster.
     Cluster,
     /// My own frame came back.
     Own,
-    /// Another machine sends under my node id.
-    Namesake,
     /// The sender is not configured.
     Stranger,
     /// Addressed to another node.
     NotForMe,
-    /// A heartbeat that is not one.
-    Heartbeat,
+    /// Sealed under another of the cluster's keys.
+    Epoch,
     /// From a life of the sender that is over.
     OldIncarnation,
     /// From another machine, or another boot, than the one that has this incarnation.
     Nonce,
     /// Its counter was seen before, is too old to tell, or is below the sender's floor.
     Replay,
+    /// Not sealed by the life that it names, under the cluster's key; or altered on its way.
+    Tag,
+    /// Another machine sends under my node id.
+    Namesake,
+    /// A heartbeat that is not one.
+    Heartbeat,
+    /// A message of a life that has not shown yet that it lives now: it may have been sent before this node's boot.
+    Unproven,
 }
 
 impl Drop {
     /// All, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Short,
         Self::Long,
         Self::Magic,
@@ -61,17 +63,18 @@ impl Drop {
         Self::Length,
         Self::From,
         Self::To,
-        Self::Checksum,
-        Self::Sealed,
         Self::Cluster,
         Self::Own,
-        Self::Namesake,
         Self::Stranger,
         Self::NotForMe,
-        Self::Heartbeat,
+        Self::Epoch,
         Self::OldIncarnation,
         Self::Nonce,
         Self::Replay,
+        Self::Tag,
+        Self::Namesake,
+        Self::Heartbeat,
+        Self::Unproven,
     ];
 
     /// The name in `status` and in reports.
@@ -86,8 +89,6 @@ impl Drop {
             Self::Length => "length",
             Self::From => "from",
             Self::To => "to",
-            Self::Checksum => "checksum",
-            Self::Sealed => "sealed",
             Self::Cluster => "cluster",
             Self::Own => "own",
             Self::Namesake => "namesake",
@@ -96,7 +97,10 @@ impl Drop {
             Self::OldIncarnation => "old-incarnation",
             Self::Nonce => "nonce",
             Self::Replay => "replay",
+            Self::Epoch => "epoch",
+            Self::Tag => "tag",
             Self::Heartbeat => "heartbeat",
+            Self::Unproven => "unproven",
         }
     }
 }
@@ -120,6 +124,8 @@ pub struct Counters {
     pub heartbeats_received: u64,
     /// Membership datagrams taken.
     pub messages_received: u64,
+    /// Genuine heartbeats of lives that had yet to show that they live now.
+    pub introductions: u64,
     dropped: [u64; Drop::ALL.len()],
 }
 

@@ -4,36 +4,32 @@
 //! ```text
 //!  0  4  magic "QRNT"            16  8  boot nonce of the sender
 //!  4  1  protocol version        24 16  cluster id
-//!  5  1  flags (bit 0: sealed)   40  8  counter: grows with each frame of this sender and life
+//!  5  1  flags: 1 (sealed)       40  8  counter: grows with each frame of this sender and life
 //!  6  1  channel                 48  8  Lamport clock of the sender
-//!  7  1  key epoch, 0 if plain   56  n  payload, at most 1400
+//!  7  1  epoch of the cluster key 56  n  payload, at most 1400
 //!  8  1  from                  56+n 16  tag
 //!  9  1  to, 255 = all
 //! 10  2  length n of the payload
 //! 12  4  incarnation of the sender
 //! ```
-//! The tag of a *plain* frame is the CRC-32C of header and payload and twelve zero bytes: it keeps out damage, not
-//! malice. A *sealed* frame has the AEAD's tag there, the header as associated data, and the counter as nonce under a
-//! key of (cluster key, node, incarnation, boot nonce), so a counter is never used twice under one key. Lengths and
-//! offsets are the same for both, so sealing changes no other byte of the format.
+//! The payload is enciphered in place; the tag covers it and the whole header ([`crate::seal`]). What the header says is
+//! plain, so that a frame which cannot be genuine is dropped before anything is computed.
 //!
 //! Invariants: magic, version and sender stand where they stand in every future version, so that a node of another
 //! version can be named. A frame is exactly header, payload and tag: nothing follows.
 
-use crc::{CRC_32_ISCSI, Crc};
 use quorate_base::capacity::DATAGRAM_MAX;
 use quorate_base::{BootNonce, ClusterId, Incarnation, NodeId};
 
 use crate::counters::Drop;
+use crate::seal::{SealKey, TAG_BYTES};
 
 /// First bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"QRNT";
 /// Version of envelope, heartbeat and messages together. A frame of another version is dropped.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 56;
-/// Bytes after the payload: as many as the tag of ChaCha20-Poly1305 has.
-pub const TAG_BYTES: usize = 16;
 /// Bytes of a payload at most, 1400.
 pub const PAYLOAD_MAX: usize = DATAGRAM_MAX - HEADER_BYTES - TAG_BYTES;
 
@@ -41,13 +37,13 @@ const _: () = assert!(PAYLOAD_MAX == 1400);
 
 /// The addressee that means every node.
 const TO_ALL: u8 = 255;
-/// The flag of a sealed frame.
+/// The flags of every frame: sealed. Version 1 had frames without.
 const SEALED: u8 = 1;
 
-/// CRC-32C, as on the disk.
-static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+/// Room for the payload of one frame, deciphered.
+pub type Opened = heapless::Vec<u8, PAYLOAD_MAX>;
 
-/// What a frame is about. Numbers from 2 on are for the streams of later levels.
+/// What a frame is about. Numbers from 3 on are for later levels.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Channel {
@@ -55,6 +51,8 @@ pub enum Channel {
     Heartbeat = 0,
     /// A message of the membership manager.
     Membership = 1,
+    /// A message of group services.
+    Groups = 2,
 }
 
 impl Channel {
@@ -62,6 +60,7 @@ impl Channel {
         match n {
             0 => Some(Self::Heartbeat),
             1 => Some(Self::Membership),
+            2 => Some(Self::Groups),
             _ => None,
         }
     }
@@ -87,7 +86,7 @@ impl Destination {
 }
 
 /// A frame whose structure is right: lengths match, every field holds a legal value. Whether it is genuine is for
-/// [`Envelope::verify_plain`] (or, later, the seal) to say.
+/// [`Envelope::open`] to say.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     header: &'a [u8; HEADER_BYTES],
@@ -99,8 +98,8 @@ pub struct Envelope<'a> {
 /// All that an envelope says beside its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Repr {
-    /// The key epoch of a sealed frame, or `None` of a plain one.
-    pub sealed: Option<u8>,
+    /// Under which of the cluster's keys it is sealed.
+    pub epoch: u8,
     /// What it is about.
     pub channel: Channel,
     /// Who sends.
@@ -131,13 +130,6 @@ fn put<const AT: usize, const N: usize>(header: &mut [u8; HEADER_BYTES], bytes: 
     for (place, byte) in header[AT..AT + N].iter_mut().zip(bytes) {
         *place = byte;
     }
-}
-
-fn checksum(header: &[u8; HEADER_BYTES], payload: &[u8]) -> u32 {
-    let mut digest = CRC.digest();
-    digest.update(header);
-    digest.update(payload);
-    digest.finalize()
 }
 
 /// The version and sender of a frame of another version, if it is one of this product.
@@ -173,38 +165,19 @@ impl<'a> Envelope<'a> {
         &self.repr
     }
 
-    /// The payload.
-    pub fn payload(&self) -> &'a [u8] {
-        self.payload
-    }
-
-    /// The header's bytes: the associated data of a seal.
-    pub fn header(&self) -> &'a [u8; HEADER_BYTES] {
-        self.header
-    }
-
-    /// The tag's bytes.
-    pub fn tag(&self) -> &'a [u8; TAG_BYTES] {
-        self.tag
-    }
-
-    /// Checks a plain frame's checksum.
+    /// Deciphers the payload into `out`.
     ///
     /// # Errors
-    /// [`Drop::Checksum`]; [`Drop::Sealed`] if the frame is not plain.
-    pub fn verify_plain(&self) -> Result<(), Drop> {
-        if self.repr.sealed.is_some() {
-            return Err(Drop::Sealed);
+    /// [`Drop::Tag`]: it was not sealed so under this key. Then `out` is empty.
+    pub fn open(&self, key: &SealKey, out: &mut Opened) -> Result<(), Drop> {
+        out.clear();
+        let fits = out.extend_from_slice(self.payload).is_ok();
+        if fits && key.open(self.repr.counter, self.header, out, self.tag) {
+            return Ok(());
         }
-        if *self.tag == plain_tag(self.header, self.payload) { Ok(()) } else { Err(Drop::Checksum) }
+        out.clear();
+        Err(Drop::Tag)
     }
-}
-
-fn plain_tag(header: &[u8; HEADER_BYTES], payload: &[u8]) -> [u8; TAG_BYTES] {
-    let [a, b, c, d] = checksum(header, payload).to_le_bytes();
-    let mut tag = [0; TAG_BYTES];
-    (tag[0], tag[1], tag[2], tag[3]) = (a, b, c, d);
-    tag
 }
 
 impl Repr {
@@ -217,13 +190,11 @@ impl Repr {
         if version != VERSION {
             return Err(Drop::Version);
         }
-        let sealed = match (flags, epoch) {
-            (0, 0) => None,
-            (SEALED, epoch) => Some(epoch),
-            _ => return Err(Drop::Flags),
-        };
+        if flags != SEALED {
+            return Err(Drop::Flags);
+        }
         Ok(Self {
-            sealed,
+            epoch,
             channel: Channel::from_u8(channel).ok_or(Drop::Channel)?,
             from: NodeId::new(from).ok_or(Drop::From)?,
             to: match to {
@@ -245,12 +216,8 @@ impl Repr {
             Destination::Node(n) => n.get(),
             Destination::All => TO_ALL,
         };
-        let (flags, epoch) = match self.sealed {
-            None => (0, 0),
-            Some(epoch) => (SEALED, epoch),
-        };
         put::<0, 4>(&mut header, MAGIC);
-        put::<4, 6>(&mut header, [VERSION, flags, self.channel as u8, epoch, self.from.get(), to]);
+        put::<4, 6>(&mut header, [VERSION, SEALED, self.channel as u8, self.epoch, self.from.get(), to]);
         put::<10, 2>(&mut header, len.to_le_bytes());
         put::<12, 4>(&mut header, self.incarnation.0.to_le_bytes());
         put::<16, 8>(&mut header, self.nonce.0.to_le_bytes());
@@ -260,10 +227,10 @@ impl Repr {
         header
     }
 
-    /// Writes a whole plain frame into `out` and says how many bytes it has. `None` if the payload is longer than
-    /// [`PAYLOAD_MAX`], or `out` is too small, or the frame is to be sealed.
-    pub fn emit_plain(&self, payload: &[u8], out: &mut [u8]) -> Option<usize> {
-        if payload.len() > PAYLOAD_MAX || self.sealed.is_some() {
+    /// Writes a whole frame into `out`, sealed under the key of this life, and says how many bytes it has. `None` if the
+    /// payload is longer than [`PAYLOAD_MAX`] or `out` is too small.
+    pub fn emit(&self, payload: &[u8], key: &SealKey, out: &mut [u8]) -> Option<usize> {
+        if payload.len() > PAYLOAD_MAX {
             return None;
         }
         let header = self.header(u16::try_from(payload.len()).ok()?);
@@ -272,7 +239,7 @@ impl Repr {
         let (body, tag) = rest.split_last_chunk_mut::<TAG_BYTES>()?;
         *head = header;
         body.copy_from_slice(payload);
-        *tag = plain_tag(&header, payload);
+        *tag = key.seal(self.counter, &header, body)?;
         Some(total)
     }
 }
@@ -281,12 +248,13 @@ impl Repr {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use quorate_base::ClusterKey;
     use std::vec::Vec;
 
     /// The frame of the golden bytes.
     fn golden() -> Repr {
         Repr {
-            sealed: None,
+            epoch: 9,
             channel: Channel::Membership,
             from: NodeId::new(2).unwrap(),
             to: Destination::Node(NodeId::new(63).unwrap()),
@@ -300,30 +268,36 @@ mod tests {
         }
     }
 
-    /// Written by hand from the table in PROTOCOL.md; the checksum by another implementation of CRC-32C.
+    /// The key of the golden frame's life.
+    fn key() -> SealKey {
+        let cluster = ClusterKey(core::array::from_fn(|i| 0x40 + i as u8));
+        SealKey::derive(&cluster, golden().from, golden().incarnation, golden().nonce)
+    }
+
+    /// Written by hand from the table in PROTOCOL.md; payload and tag by libsodium's XChaCha20-Poly1305.
     #[rustfmt::skip]
     const GOLDEN: [u8; 75] = [
-        b'Q', b'R', b'N', b'T', 1, 0, 1, 0,
+        b'Q', b'R', b'N', b'T', 2, 1, 1, 9,
         2, 63, 3, 0, 0x04, 0x03, 0x02, 0x01,
         0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
         0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7,
         0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf,
         0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21,
         0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31,
-        b'a', b'b', b'c',
-        0xfb, 0x0d, 0xdb, 0xd7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0xe5, 0x68, 0xdf,
+        0x6f, 0xeb, 0x72, 0x95, 0x7a, 0x50, 0xdb, 0x89, 0x7a, 0xb1, 0x0a, 0x5e, 0x09, 0x04, 0x1c, 0x51,
     ];
 
     #[test]
     fn protocol_md_envelope_golden_bytes() {
-        let mut out = [0xee; 80];
-        assert_eq!(golden().emit_plain(b"abc", &mut out), Some(GOLDEN.len()));
+        let (mut out, mut opened) = ([0xee; 80], Opened::new());
+        assert_eq!(golden().emit(b"abc", &key(), &mut out), Some(GOLDEN.len()));
         assert_eq!(out[..75], GOLDEN);
         assert_eq!(out[75..], [0xee; 5]);
         let envelope = Envelope::new_checked(&GOLDEN).unwrap();
         assert_eq!(envelope.repr(), &golden());
-        assert_eq!(envelope.payload(), b"abc");
-        assert_eq!(envelope.verify_plain(), Ok(()));
+        assert_eq!(envelope.open(&key(), &mut opened), Ok(()));
+        assert_eq!(opened, b"abc");
     }
 
     /// The golden frame with one byte set, as far as the structure is concerned.
@@ -340,10 +314,13 @@ mod tests {
         assert_eq!(Envelope::new_checked(&GOLDEN[..74]).unwrap_err(), Drop::Length);
         assert_eq!(Envelope::new_checked(&[0; DATAGRAM_MAX + 1]).unwrap_err(), Drop::Long);
         assert_eq!(set(0, b'q'), Err(Drop::Magic));
-        assert_eq!(set(4, 2), Err(Drop::Version));
-        assert_eq!(set(5, 2), Err(Drop::Flags));
-        assert_eq!(set(7, 1), Err(Drop::Flags));
-        assert_eq!(set(6, 2), Err(Drop::Channel));
+        assert_eq!(set(4, 1), Err(Drop::Version), "the plain frames of version 1");
+        assert_eq!(set(4, 3), Err(Drop::Version));
+        assert_eq!(set(5, 0), Err(Drop::Flags), "not sealed");
+        assert_eq!(set(5, 3), Err(Drop::Flags));
+        assert_eq!(set(7, 1).unwrap().epoch, 1);
+        assert_eq!(set(6, 3), Err(Drop::Channel));
+        assert_eq!(set(6, 2).unwrap().channel, Channel::Groups);
         assert_eq!(set(8, 64), Err(Drop::From));
         assert_eq!(set(9, 64), Err(Drop::To));
         assert_eq!(set(10, 4), Err(Drop::Length));
@@ -361,30 +338,27 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_frame_has_the_same_lengths_and_is_not_taken_for_a_plain_one() {
-        let mut bytes = GOLDEN;
-        (bytes[5], bytes[7]) = (1, 42);
-        let envelope = Envelope::new_checked(&bytes).unwrap();
-        assert_eq!(envelope.repr().sealed, Some(42));
-        assert_eq!((envelope.header().len(), envelope.payload().len(), envelope.tag().len()), (56, 3, 16));
-        assert_eq!(envelope.verify_plain(), Err(Drop::Sealed));
-        assert_eq!(envelope.repr().emit_plain(b"abc", &mut [0; 99]), None);
+    fn the_longest_payload_fills_the_datagram() {
+        let (mut out, mut opened) = ([0; DATAGRAM_MAX], Opened::new());
+        assert_eq!(golden().emit(&[7; PAYLOAD_MAX], &key(), &mut out), Some(DATAGRAM_MAX));
+        assert_eq!(Envelope::new_checked(&out).unwrap().open(&key(), &mut opened), Ok(()));
+        assert_eq!(opened, [7; PAYLOAD_MAX]);
+        assert_eq!(golden().emit(&[7; PAYLOAD_MAX + 1], &key(), &mut [0; 2000]), None);
+        assert_eq!(golden().emit(b"abc", &key(), &mut [0; 74]), None);
     }
 
     #[test]
-    fn the_longest_payload_fills_the_datagram() {
-        let mut out = [0; DATAGRAM_MAX];
-        assert_eq!(golden().emit_plain(&[7; PAYLOAD_MAX], &mut out), Some(DATAGRAM_MAX));
-        assert_eq!(Envelope::new_checked(&out).unwrap().verify_plain(), Ok(()));
-        assert_eq!(golden().emit_plain(&[7; PAYLOAD_MAX + 1], &mut [0; 2000]), None);
-        assert_eq!(golden().emit_plain(b"abc", &mut [0; 74]), None);
+    fn a_payload_is_not_seen_on_the_wire() {
+        let mut out = [0; 200];
+        let len = golden().emit(&[0x55; 64], &key(), &mut out).unwrap();
+        assert!(!out[..len].windows(4).any(|w| w == [0x55; 4]));
     }
 
     fn any_repr() -> impl Strategy<Value = Repr> {
         let to = prop_oneof![Just(255u8), 0u8..64];
         (any::<bool>(), 0u8..64, to, any::<u32>(), any::<[u64; 3]>(), any::<[u8; 16]>()).prop_map(
             |(membership, from, to, incarnation, [nonce, counter, lamport], cluster)| Repr {
-                sealed: None,
+                epoch: 0,
                 channel: if membership { Channel::Membership } else { Channel::Heartbeat },
                 from: NodeId::new(from).unwrap(),
                 to: NodeId::new(to).map_or(Destination::All, Destination::Node),
@@ -401,35 +375,37 @@ mod tests {
         #[test]
         fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..1600)) {
             if let Ok(e) = Envelope::new_checked(&bytes) {
-                let _ = e.verify_plain();
+                let mut opened = Opened::new();
+                prop_assert_eq!(e.open(&key(), &mut opened), Err(Drop::Tag));
+                prop_assert!(opened.is_empty());
             }
         }
 
         #[test]
         fn what_is_emitted_is_read_back(repr in any_repr(), payload in prop::collection::vec(any::<u8>(), 0..=PAYLOAD_MAX)) {
-            let mut out = [0; DATAGRAM_MAX];
-            let len = repr.emit_plain(&payload, &mut out).unwrap();
+            let (mut out, mut opened) = ([0; DATAGRAM_MAX], Opened::new());
+            let len = repr.emit(&payload, &key(), &mut out).unwrap();
             let e = Envelope::new_checked(&out[..len]).unwrap();
             prop_assert_eq!(e.repr(), &repr);
-            prop_assert_eq!(e.payload(), &payload[..]);
-            prop_assert_eq!(e.verify_plain(), Ok(()));
+            prop_assert_eq!(e.open(&key(), &mut opened), Ok(()));
+            prop_assert_eq!(&opened[..], &payload[..]);
         }
 
         #[test]
-        fn any_flipped_bits_of_up_to_32_in_a_row_are_found(repr in any_repr(), at in 0usize..131 * 8 - 32, burst in 1u32..) {
+        fn any_flipped_bits_are_found(repr in any_repr(), at in 0usize..131 * 8 - 32, burst in 1u32..) {
             let mut out: Vec<u8> = std::vec![0; DATAGRAM_MAX];
-            let len = repr.emit_plain(&[3; 59], &mut out).unwrap();
+            let len = repr.emit(&[3; 59], &key(), &mut out).unwrap();
             out.truncate(len);
             for bit in (0..32).filter(|b| burst >> b & 1 == 1) {
                 out[(at + bit) / 8] ^= 1 << ((at + bit) % 8);
             }
-            prop_assert!(Envelope::new_checked(&out).and_then(|e| e.verify_plain()).is_err());
+            prop_assert!(Envelope::new_checked(&out).and_then(|e| e.open(&key(), &mut Opened::new())).is_err());
         }
 
         #[test]
         fn anything_cut_off_or_added_is_found(repr in any_repr(), len in 0usize..200) {
             let mut out = [0; 200];
-            let whole = repr.emit_plain(&[3; 40], &mut out).unwrap();
+            let whole = repr.emit(&[3; 40], &key(), &mut out).unwrap();
             prop_assume!(len != whole);
             prop_assert!(Envelope::new_checked(&out[..len]).is_err());
         }

@@ -2,7 +2,8 @@
 //! them hears.
 //!
 //! ```text
-//! envelope      every datagram: who, which life, to whom, which channel, counter, Lamport clock, checksum or seal
+//! envelope      every datagram: who, which life, to whom, which channel, counter, Lamport clock, tag
+//! seal          the key of a life, the cipher
 //! heartbeat     the payload that each node broadcasts once per `net_heartbeat`
 //! reach         who hears whom, since when, and which links flapped
 //! replay        the window of counters seen of a peer
@@ -22,10 +23,11 @@ pub mod heartbeat;
 pub mod interconnect;
 pub mod reach;
 pub mod replay;
+pub mod seal;
 pub mod stack;
 
 pub use counters::{Counters, Drop};
-pub use envelope::{Channel, Destination, PAYLOAD_MAX};
+pub use envelope::{Channel, Destination, Opened, PAYLOAD_MAX};
 pub use heartbeat::{Heartbeat, Status};
 pub use interconnect::{Config, Interconnect, Peer, Received, SendError};
 pub use reach::Reach;

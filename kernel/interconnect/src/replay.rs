@@ -17,24 +17,30 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
-    /// Takes a counter. False if it was seen, is too old, or is below the floor: then nothing changes.
-    pub fn take(&mut self, counter: u64) -> bool {
+    /// Whether [`take`](Self::take) would take that counter.
+    pub fn admits(&self, counter: u64) -> bool {
         // The last counter of all is never used: there would be no next one.
         let Some(after) = counter.checked_add(1) else { return false };
         if counter < self.floor {
             return false;
         }
+        let behind = self.next.saturating_sub(after);
+        after > self.next || (behind < WINDOW && self.seen >> behind & 1 == 0)
+    }
+
+    /// Takes a counter. False if it was seen, is too old, or is below the floor: then nothing changes.
+    pub fn take(&mut self, counter: u64) -> bool {
+        if !self.admits(counter) {
+            return false;
+        }
+        let after = counter + 1;
         if after > self.next {
             let ahead = after - self.next;
             self.seen = if ahead < WINDOW { self.seen << ahead | 1 } else { 1 };
             self.next = after;
-            return true;
+        } else {
+            self.seen |= 1 << (self.next - after);
         }
-        let behind = self.next - after;
-        if behind >= WINDOW || self.seen >> behind & 1 == 1 {
-            return false;
-        }
-        self.seen |= 1 << behind;
         true
     }
 
@@ -75,6 +81,7 @@ mod tests {
             let (mut w, mut seen) = (ReplayWindow::default(), BTreeSet::new());
             for c in counters {
                 let fresh = seen.last().is_none_or(|top| c + WINDOW > *top) && !seen.contains(&c);
+                prop_assert_eq!(w.admits(c), fresh);
                 prop_assert_eq!(w.take(c), fresh);
                 if fresh {
                     seen.insert(c);

@@ -1,8 +1,9 @@
 //! What goes into the machine and what comes out of it.
 
+use quorate_base::reservation::ReservationAnswer;
 use quorate_base::{
     Ballot, BootNonce, ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Incarnation, NodeId, NodeSet, NodeState,
-    Timing, ViewName,
+    ReservationError, ReservationOp, Timing, ViewName,
 };
 use quorate_database::{BallotBlock, Block, Heartbeat};
 
@@ -75,6 +76,8 @@ pub enum Input<'a> {
         /// How it ended. No answer may come while the fate of the request is open (DESIGN 3, *one write at a time*).
         result: Result<&'a [u8], DiskError>,
     },
+    /// The command of the own registration is done.
+    Reservation(Result<&'a ReservationAnswer, ReservationError>),
 }
 
 /// One output.
@@ -88,6 +91,8 @@ pub enum Output {
         /// What.
         op: DiskOp,
     },
+    /// Begin a command of the own registration. At most one is under way, beside the disk request.
+    Reservation(ReservationOp),
     /// Something changed.
     Event(LockEvent),
     /// The node must halt. Nothing comes after it.

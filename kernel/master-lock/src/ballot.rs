@@ -50,7 +50,7 @@ impl MasterLock {
                 Phase::Master { written, .. } => !written && self.proposal.is_some(),
             };
         let sure = !self.is_identity_unsure();
-        due && sure && self.own_known && now < self.lease.writes_until
+        due && sure && self.own_known && !self.foreign && self.is_open() && now < self.lease.writes_until
     }
 
     pub(crate) fn begin_ballot_write(&mut self, now: Instant, trace: &mut Trace<'_>) {
@@ -95,17 +95,27 @@ impl MasterLock {
         block.nonce = self.nonce;
         block.sequence = block.sequence.saturating_add(1);
         block.lamport = trace.send();
-        // The bad slot is the one that is repaired: the good one is all that there is.
-        let same = repair || !self.rules.keep(Rule::AlternatingSlots);
+        // Until it was seen to stand, what was written last is written over: the other slot is all that there is. Once it
+        // was, others may rest on it, and a slot that cannot be read may hold it still. A slot that stays bad is left.
+        let same = repair && !self.own_seen && !self.is_slot_bad(now) || !self.rules.keep(Rule::AlternatingSlots);
         let slot = if same { self.own_slot } else { 1 - (self.own_slot & 1) };
         let Ok(record) = block.encode(self.cluster, self.me, slot) else {
             return self.end(HaltReason::Impossible { what: "a ballot block does not fit its record" });
         };
         self.own = block;
         self.own_slot = slot;
+        self.own_seen = false;
         let at = layout::ballot(self.me, slot);
         let not_after = Some(self.lease.writes_until);
         self.request(now, Step::Ballot { repair }, DiskOp::Write { at, record, not_after });
+    }
+
+    /// Whether the slot that was written last could not be read for as long as would make a heartbeat silent.
+    fn is_slot_bad(&self, now: Instant) -> bool {
+        let me = &self.peers[self.me.index()];
+        let since = me.slots_since;
+        let bad = me.bad.get(1 + usize::from(self.own_slot & 1)).is_some_and(|bad| *bad);
+        bad && since != Instant::FAR && now.since_us(since) >= u64::from(self.timing.disk_suspect) * 1000
     }
 
     pub(crate) fn ballot_completed(

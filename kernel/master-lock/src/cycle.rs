@@ -94,8 +94,17 @@ pub(crate) struct Scan {
     pub adopt: bool,
     /// Own heartbeat block as it must be: this node may write it.
     pub own_heartbeat: bool,
+    /// Own heartbeat block shows an older heartbeat than the last one that the disk took: nobody else sees that one either,
+    /// and it gives no lease.
+    pub own_lost: bool,
+    /// The disk lost the last ballot that it took: what stands there counts, but nothing that waits for a look after a write.
+    pub own_ballot_lost: bool,
+    /// A record of another cluster was among them.
+    pub foreign: bool,
     /// What heartbeats named committed before this scan began.
     pub marks: Marks,
+    /// How often the gate had turned when it began.
+    pub gate_turns: u32,
 }
 
 impl MasterLock {
@@ -106,6 +115,7 @@ impl MasterLock {
             complete: true,
             adopt: !self.own_known && self.ballot_open(now),
             marks: self.marks,
+            gate_turns: self.gate_turns,
             ..Scan::default()
         };
         self.read_next(now);
@@ -131,6 +141,7 @@ impl MasterLock {
         if let Err(error) = result {
             self.counters.errors += 1;
             self.lease.trouble(error);
+            self.doubt(now, error, trace);
         }
         match core::mem::replace(&mut self.step, Step::Idle) {
             Step::Idle => {}
@@ -197,6 +208,10 @@ impl MasterLock {
 
     fn note_bad<T>(&mut self, node: NodeId, which: usize, at: u64, block: &Block<T>, trace: &mut Trace<'_>) {
         let bad = block.is_unknown();
+        // A record of another cluster is another disk's, or another partition's: nothing that was read with it is relied on.
+        if matches!(block, Block::Damaged(RecordError::ForeignCluster)) {
+            (self.scan.complete, self.scan.foreign, self.foreign) = (false, true, true);
+        }
         let Some(was) = self.peers[node.index()].bad.get_mut(which) else { return };
         if core::mem::replace(was, bad) == bad {
             return;
@@ -214,7 +229,23 @@ impl MasterLock {
         trace.event(Event::Note { what: &text });
     }
 
+    // What shows less than was read before is named as well: an old block from elsewhere, or a lost write.
+    fn note_stale(&mut self, node: NodeId, which: usize, at: u64, stale: bool, trace: &mut Trace<'_>) {
+        let Some(was) = self.peers[node.index()].stale.get_mut(which) else { return };
+        if core::mem::replace(was, stale) == stale {
+            return;
+        }
+        let region = Region::of(at);
+        let text = if stale {
+            format_cut::<96>(format_args!("{region} (record {at}) is older than what was read there before"))
+        } else {
+            format_cut(format_args!("{region} (record {at}) is the newest again"))
+        };
+        trace.event(Event::Note { what: &text });
+    }
+
     fn take_heartbeat(&mut self, now: Instant, node: NodeId, block: &Block<Heartbeat>, trace: &mut Trace<'_>) {
+        let stale = self.peers[node.index()].is_stale(block);
         let mut timing = self.timing;
         if !self.rules.keep(Rule::PassOverSilent) {
             timing.disk_suspect = 0;
@@ -228,7 +259,12 @@ impl MasterLock {
             }
         }
         if node == self.me {
-            return self.take_own_heartbeat(block);
+            self.take_own_heartbeat(now, block);
+        }
+        let stale = stale || node == self.me && self.scan.own_lost;
+        self.note_stale(node, 0, layout::heartbeat(node), stale, trace);
+        if node == self.me {
+            return;
         }
         match verdict {
             Verdict::Same => {}
@@ -238,8 +274,11 @@ impl MasterLock {
     }
 
     // Whose heartbeat stands in this node's block? Only the nonce tells two machines of one node id apart.
-    fn take_own_heartbeat(&mut self, block: &Block<Heartbeat>) {
+    fn take_own_heartbeat(&mut self, now: Instant, block: &Block<Heartbeat>) {
         let first = self.heartbeat_issued.is_none();
+        // A write that failed may or may not have landed; one that the disk took must stand there.
+        self.scan.own_lost =
+            !first && matches!(block, Block::Good(h) if h.nonce == self.nonce && h.counter < self.counter_taken);
         self.scan.own_heartbeat = match block {
             Block::Good(h) if h.nonce == self.nonce => true,
             Block::Good(h) if first && self.birth.nonce == Some(h.nonce) => true,
@@ -249,13 +288,23 @@ impl MasterLock {
             Block::Blank => {
                 return self.end(HaltReason::DatabaseDamaged { what: "this node's heartbeat block is blank" });
             }
-            // Explained by a write of this node that failed, or as birth found it; else another's hand is not excluded.
-            _ => self.heartbeat_doubt || (first && self.birth.unknown),
+            // As birth found it, or explained by a write of this node that failed; else another's hand is not excluded. A whole
+            // record of another place or cluster is no write of this node's.
+            _ => (self.heartbeat_doubt && !block.is_hidden()) || (first && self.birth.unknown),
         };
+        // Another cluster's record is another disk, no other hand: it may be gone again, and till then nothing is written.
+        let of_ours = matches!(block, Block::Damaged(error) if *error != RecordError::ForeignCluster);
+        let damaged = of_ours && !self.scan.own_heartbeat;
+        self.own_damaged_since = if damaged { self.own_damaged_since.min(now) } else { Instant::FAR };
+        if damaged && now.since_us(self.own_damaged_since) >= u64::from(self.timing.dead) * 1000 {
+            // It writes nothing there, so it will not get better; the next life begins with what it finds.
+            self.end(HaltReason::DatabaseDamaged { what: "this node's heartbeat block holds what it did not write" });
+        }
     }
 
     // The valid slot with the higher sequence counts; a torn or unreadable one was never committed (DESIGN 3). But a read
-    // may fail in passing: what the disk cannot read counts so only after `dead`. And the other slot is the truth only if
+    // may fail in passing, or give a whole block of another place or of an earlier time, which no torn write leaves: what
+    // the disk hides in any of these ways counts so only after `dead`. And the other slot is the truth only if
     // it was read after the damage was done: one read may show a slot from before a write and the other, torn, from
     // after two more. So a damage counts from the next read on. What this node wrote itself it knows.
     fn take_ballot(
@@ -266,7 +315,20 @@ impl MasterLock {
         second: Block<BallotBlock>,
         trace: &mut Trace<'_>,
     ) {
-        let unreadable = matches!(first, Block::Unreadable(_)) || matches!(second, Block::Unreadable(_));
+        let whole = !first.is_unknown() && !second.is_unknown();
+        let given = ![&first, &second].into_iter().any(|b| matches!(b, Block::Unreadable(_)));
+        let sequence = [&first, &second].into_iter().filter_map(|b| b.good()).map(|b| b.sequence).max().unwrap_or(0);
+        // Sequences only grow: both slots are readable, and the newest is not there any more.
+        let stale = whole && sequence < self.peers[node.index()].sequence;
+        self.note_stale(node, 1, layout::ballot(node, 0), stale, trace);
+        let written = &mut self.peers[node.index()].written;
+        let slots = [&first, &second];
+        // A slot that once had something in it is not blank again.
+        let hidden = [0, 1].map(|s| slots[s].is_hidden() || written[s] && matches!(slots[s], Block::Blank));
+        for (was, block) in written.iter_mut().zip(slots) {
+            *was |= block.good().is_some();
+        }
+        let unreadable = hidden.contains(&true) || stale;
         let fresh = core::mem::take(&mut self.scan.fresh_damage) && self.rules.keep(Rule::TornReadAgain);
         if now.since_us(self.last_scan) > u64::from(self.timing.disk_suspect) * 1000 {
             // This node itself read nothing for long: that is no time in which the slot could not be read.
@@ -296,11 +358,14 @@ impl MasterLock {
             // What was once read as promised was durable: a slot that went bad since does not take it back.
             peer.promised = peer.promised.max(block.promised);
         }
-        let promised = peer.promised;
+        // What this node promised may stand where it cannot read it now.
+        let promised = if node == self.me { peer.promised.max(self.own.promised) } else { peer.promised };
         self.scan.look.promised = self.scan.look.promised.max(promised);
         if node == self.me {
-            self.take_own_ballot(slot, chosen.as_ref(), known);
-            if self.own_known {
+            let last_hidden = hidden[usize::from(self.own_slot & 1)];
+            self.take_own_ballot(slot, chosen.as_ref(), known, (given, last_hidden));
+            // What cannot be read may stand there, and exclude this node.
+            if self.own_known && !(self.scan.own_ballot_lost && given) {
                 chosen = Some(self.own.clone());
             }
         }
@@ -311,11 +376,24 @@ impl MasterLock {
         }
     }
 
-    fn take_own_ballot(&mut self, slot: u8, chosen: Option<&BallotBlock>, known: bool) {
-        if self.scan.adopt {
+    fn take_own_ballot(
+        &mut self,
+        slot: u8,
+        chosen: Option<&BallotBlock>,
+        known: bool,
+        (given, last_hidden): (bool, bool),
+    ) {
+        let found = chosen.map_or(0, |b| b.sequence);
+        let lost = given && found.saturating_add(1) < self.own.sequence;
+        if self.scan.adopt && (lost || known && last_hidden && found < self.own.sequence) {
+            // The write of unknown fate is at most one ahead of what the disk took before it: that is lost. Or the disk hides
+            // for long whether it landed, and may show it again. The same content is written again.
+            (self.own_known, self.own_stale, self.scan.own_ballot_lost) = (true, true, true);
+            (self.scan.adopt, self.own_seen) = (false, false);
+        } else if self.scan.adopt {
             if known {
                 self.own = chosen.cloned().unwrap_or_default();
-                self.own_slot = slot;
+                (self.own_slot, self.own_seen) = (slot, true);
             }
         } else if self.own_known {
             match chosen {
@@ -327,13 +405,19 @@ impl MasterLock {
                     });
                 }
                 // The newest slot went bad on the disk: it is written again, others must not take the older for the truth.
-                _ => self.own_stale = chosen.map_or(0, |b| b.sequence) < self.own.sequence,
+                _ => {
+                    self.own_stale = found < self.own.sequence;
+                    self.own_seen |= !self.own_stale;
+                    // What the disk took and lost, or does not show, nobody has seen: this is no look after it.
+                    self.scan.own_ballot_lost = self.own_stale && (given || !self.own_seen);
+                }
             }
         }
     }
 
     fn scan_done(&mut self, now: Instant, trace: &mut Trace<'_>) {
         self.last_scan = now;
+        self.foreign = self.scan.foreign;
         if self.scan.complete {
             if self.scan.adopt {
                 self.own_known = true;
@@ -351,12 +435,15 @@ impl MasterLock {
             if !self.ended {
                 self.renew(now, trace);
             }
-            if !self.ended {
+            if !self.ended && !self.scan.own_ballot_lost {
                 self.on_look(now, trace);
             }
             // What the look itself committed may exclude this node: a takeover takes what is accepted, whatever it says.
             if !self.ended && self.unjudged {
                 self.judge_exclusion(now);
+            }
+            if !self.ended {
+                self.clear(now);
             }
         } else {
             self.not_before = self.retry_at(now);
@@ -365,7 +452,7 @@ impl MasterLock {
             return;
         }
         match self.scan.purpose {
-            Purpose::BeatFirst if self.scan.own_heartbeat => self.begin_heartbeat(now, trace),
+            Purpose::BeatFirst if self.scan.own_heartbeat && self.is_open() => self.begin_heartbeat(now, trace),
             Purpose::BeatFirst => self.pause(now),
             Purpose::BeatSecond => self.beat_done(now),
             Purpose::Look => {}
@@ -387,7 +474,7 @@ impl MasterLock {
     }
 
     // Sooner than a beat from now, but not at once: the disk is not to be hammered.
-    fn retry_at(&self, now: Instant) -> Instant {
+    pub(crate) fn retry_at(&self, now: Instant) -> Instant {
         now.plus_ms((self.timing.disk_heartbeat / 8).max(1))
     }
 
@@ -404,6 +491,11 @@ impl MasterLock {
         self.decide_flag(now, trace);
         if self.ended {
             return;
+        }
+        if last {
+            // Others rely on it that nothing is written after the clean mark.
+            (self.lease.until, self.lease.writes_until) = (self.lease.until.min(now), self.lease.writes_until.min(now));
+            (self.lease.had, self.lease.owed) = (false, None);
         }
         self.counter += 1;
         let heartbeat = Heartbeat {
@@ -438,12 +530,13 @@ impl MasterLock {
         }
         self.trace_write(layout::heartbeat(self.me), trace);
         self.heartbeat_doubt = false;
+        self.counter_taken = self.counter;
         self.heartbeat_issued = Some(if self.rules.keep(Rule::LeaseFromSubmission) { self.issued } else { now });
         if !self.rules.keep(Rule::SecondRead) {
             self.renew(now, trace);
         }
         self.hold_written();
-        self.flag_written(trace);
+        self.flag_written();
         if self.farewell == Farewell::Asked && self.flag == Flag::None {
             self.event(LockEvent::Farewell);
             self.ended = true;

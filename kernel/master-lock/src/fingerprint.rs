@@ -130,6 +130,9 @@ impl MasterLock {
                 scan.complete,
                 scan.adopt,
                 scan.own_heartbeat,
+                scan.own_lost,
+                scan.own_ballot_lost,
+                scan.foreign,
                 scan.marks,
             ));
             if let Block::Good(b) = &scan.first_slot {
@@ -145,7 +148,7 @@ impl MasterLock {
         // What the disk showed.
         for n in NodeId::first(self.nodes) {
             let peer = &self.peers[n.index()];
-            p.put((peer.readable, peer.promised, peer.silent, peer.bad));
+            p.put((peer.readable, peer.promised, peer.silent, peer.bad, peer.stale));
             p.put(peer.heartbeat.is_some());
             if let Some(h) = &peer.heartbeat {
                 p.heartbeat(h);
@@ -161,13 +164,15 @@ impl MasterLock {
         p.accepted(&self.look.best);
         // This node's own blocks.
         p.put((self.birth, self.unsure, self.counter % p.counters, self.flag, self.heartbeat_doubt, self.own_slot));
-        p.put((self.own_known, self.own_stale));
+        p.put(self.counter_taken % p.counters);
+        p.put((self.own_known, self.own_stale, self.own_seen, self.foreign));
+        p.time(self.own_damaged_since, timing.dead);
         p.time(self.heartbeat_issued.unwrap_or(Instant::FAR), timing.lease);
         p.ballot(&self.own);
         p.put(self.quarantine.is_some());
         p.time(self.quarantine.unwrap_or(Instant::FAR), 0);
         // The lock.
-        p.put((self.phase, self.want, self.releasing, self.given_up, self.farewell));
+        p.put((self.phase, self.want, self.releasing, self.farewell));
         p.put(self.proposal.is_some());
         if let Some(view) = &self.proposal {
             p.view(view);
@@ -178,6 +183,7 @@ impl MasterLock {
         p.put((lease.had, lease.owed.is_some(), lease.frozen));
         p.time(lease.owed.unwrap_or(Instant::FAR), 0);
         p.time(lease.excluded_since, timing.dead);
+        p.put((self.gate, &self.registration, self.command.is_some()));
         p.put((self.status, self.committed, self.unjudged, self.let_go));
         p.view(&self.view);
     }

@@ -77,12 +77,12 @@ impl MasterLock {
         let leaving = self.farewell == Farewell::Asked;
         self.flag = match self.phase {
             _ if leaving => {
-                self.give_up();
+                self.give_up(trace);
                 Flag::None
             }
             // A change that is being committed is finished before the lock is given back.
             Phase::Master { .. } if self.releasing && self.proposal.is_none() => {
-                self.give_up();
+                self.give_up(trace);
                 Flag::None
             }
             Phase::Master { .. } => Flag::Hold,
@@ -115,25 +115,23 @@ impl MasterLock {
         }
     }
 
-    // Whatever was being done under the lock ends here; what was proposed may or may not become committed.
-    fn give_up(&mut self) {
+    // Whatever was being done under the lock ends here; what was proposed may or may not become committed. The trace says so
+    // now, not when the flag's write is answered: by then another may have read it and be master.
+    fn give_up(&mut self, trace: &mut Trace<'_>) {
         if let Phase::Master { ballot, .. } = self.phase {
             self.releasing = true;
-            self.given_up = ballot;
             self.drop_proposal(ballot);
+            trace.event(Event::Lock { phase: LockPhase::Released, ballot });
         }
         self.phase = Phase::Idle;
     }
 
     /// The heartbeat with the decided flag is durable.
-    pub(crate) fn flag_written(&mut self, trace: &mut Trace<'_>) {
+    pub(crate) fn flag_written(&mut self) {
         if !self.releasing || matches!(self.phase, Phase::Master { .. }) {
             return;
         }
         self.releasing = false;
-        // The highest may be another's by now.
-        let ballot = core::mem::take(&mut self.given_up);
-        trace.event(Event::Lock { phase: LockPhase::Released, ballot });
         self.event(LockEvent::Released);
     }
 }

@@ -15,7 +15,7 @@
 use quorate_base::{DiskError, Event, HaltReason, Instant, Trace, View};
 
 use crate::api::LockEvent;
-use crate::lock::MasterLock;
+use crate::lock::{Farewell, MasterLock};
 use crate::rules::Rule;
 
 /// The lease of this node.
@@ -62,10 +62,14 @@ impl MasterLock {
         if self.ended {
             return;
         }
-        let Some(issued) = self.heartbeat_issued else { return };
+        let Some(issued) = self.heartbeat_issued.filter(|_| !self.scan.own_lost) else { return };
         let end = issued.plus_ms(self.timing.lease);
         let view = if self.rules.keep(Rule::RenewByHighestAccepted) { &self.look.best.view } else { &self.view };
         if view.has_member(self.me, self.incarnation) {
+            if self.farewell == Farewell::Asked {
+                // It was let in while it says farewell: after the clean mark nothing is written, whoever counts from it.
+                return;
+            }
             (self.lease.had, self.lease.owed) = (true, None);
             self.lease.writes_until = self.lease.writes_until.max(end);
             if end > self.lease.until {
@@ -124,7 +128,7 @@ impl MasterLock {
                 Some(DiskError::Medium) => "the disk reports bad blocks",
                 Some(DiskError::TimedOut) => "disk requests time out",
                 Some(DiskError::Gone) => "the disk is gone",
-                Some(DiskError::Conflict) => "the disk refuses this node",
+                Some(DiskError::Conflict | DiskError::Attention(_)) => "the disk refuses this node",
                 Some(DiskError::Frozen | DiskError::OutOfRange | DiskError::Device) => "disk requests fail",
             }
         } else {

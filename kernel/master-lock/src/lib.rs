@@ -25,6 +25,7 @@
 //!   showed this node's own nonce and no committed exclusion.
 //! - Views are named by (ballot, number); what one number was committed with never changes ([`HaltReason::Impossible`]
 //!   if it does).
+//! - While the reservation is in use no write begins before the registration stands and a look came after it (`gate.rs`).
 //! - After [`Output::Halt`] and after [`LockEvent::Farewell`] nothing is written.
 //!
 //! Additions to DESIGN 3 and 4, each found by a failing seed or the model checker
@@ -50,10 +51,12 @@ mod cycle;
 #[cfg(feature = "rule-switches")]
 mod fingerprint;
 mod flag;
+mod gate;
 mod identity;
 mod lease;
 mod lock;
 mod peer;
+mod registration;
 mod rules;
 mod trust;
 
@@ -61,6 +64,7 @@ pub use api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, OwnRecor
 pub use identity::OwnIdentity;
 pub use lock::{MasterLock, TAGS};
 pub use peer::Peer;
+pub use registration::{Refusal, Registration};
 pub use rules::Rule;
 #[cfg(feature = "rule-switches")]
 pub use {fingerprint::Detail, rules::Rules};

@@ -3,17 +3,19 @@
 use heapless::Vec;
 use quorate_base::capacity::NODES_MAX;
 use quorate_base::{
-    Ballot, BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId, Timing, Trace, View,
-    ViewName,
+    Ballot, BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId, ReservationOp, Timing,
+    Trace, View, ViewName,
 };
 use quorate_database::{BallotBlock, Flag};
 
 use crate::api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, ProposeError, Status};
 use crate::ballot::Phase;
 use crate::cycle::{Look, Purpose, Scan, Step};
+use crate::gate::Gate;
 use crate::identity::Unsure;
 use crate::lease::Lease;
 use crate::peer::Peer;
+use crate::registration::Registration;
 use crate::rules::{Rule, Rules};
 use crate::trust::Marks;
 
@@ -70,17 +72,23 @@ pub struct MasterLock {
     pub(crate) flag: Flag,
     pub(crate) heartbeat_issued: Option<Instant>,
     pub(crate) heartbeat_doubt: bool,
+    /// The counter of the last heartbeat that the disk took.
+    pub(crate) counter_taken: u64,
+    /// Its heartbeat block holds what it did not write since; [`Instant::FAR`]: it does not.
+    pub(crate) own_damaged_since: Instant,
     pub(crate) own: BallotBlock,
     pub(crate) own_slot: u8,
     pub(crate) own_known: bool,
     pub(crate) own_stale: bool,
+    /// A read showed what was written last: it stands, and a view in it may be committed.
+    pub(crate) own_seen: bool,
+    /// The last reads showed a record of another cluster: nothing is written there.
+    pub(crate) foreign: bool,
     pub(crate) quarantine: Option<Instant>,
     // The lock.
     pub(crate) phase: Phase,
     pub(crate) want: bool,
     pub(crate) releasing: bool,
-    /// The ballot that was given up last.
-    pub(crate) given_up: Ballot,
     pub(crate) farewell: Farewell,
     pub(crate) proposal: Option<View>,
     pub(crate) lease: Lease,
@@ -90,6 +98,12 @@ pub struct MasterLock {
     pub(crate) unjudged: bool,
     /// A committed view let this node go right after one in which it was leaving.
     pub(crate) let_go: bool,
+    // The reservation, if the cluster fences by it.
+    pub(crate) registration: Option<Registration>,
+    pub(crate) gate: Gate,
+    /// How often the gate or the registration turned: what a scan shows counts for where it began.
+    pub(crate) gate_turns: u32,
+    pub(crate) command: Option<ReservationOp>,
     // Out.
     request: Option<(DiskTag, DiskOp)>,
     events: Vec<LockEvent, EVENTS_MAX>,
@@ -149,15 +163,18 @@ impl MasterLock {
             flag: Flag::None,
             heartbeat_issued: None,
             heartbeat_doubt: false,
+            counter_taken: 0,
+            own_damaged_since: Instant::FAR,
             own: BallotBlock::default(),
             own_slot: 1,
             own_known: false,
             own_stale: false,
+            own_seen: false,
+            foreign: false,
             quarantine: if own.clean { None } else { Some(now.plus_ms(timing.dead)) },
             phase: Phase::Idle,
             want: false,
             releasing: false,
-            given_up: Ballot::NONE,
             farewell: Farewell::No,
             proposal: None,
             lease: Lease::NONE,
@@ -166,6 +183,10 @@ impl MasterLock {
             view: View::EMPTY,
             unjudged: false,
             let_go: false,
+            registration: None,
+            gate: Gate::Open,
+            gate_turns: 0,
+            command: None,
             request: None,
             events: Vec::new(),
             halt: None,
@@ -190,23 +211,31 @@ impl MasterLock {
         if self.ended {
             return;
         }
-        if let Input::Disk { tag, result } = input
-            && tag == self.current_tag()
-            && self.step != Step::Idle
-        {
-            self.completed(now, result, trace);
-            // A lease that was given so late that it is over already.
-            self.notice_freeze(now, trace);
+        match input {
+            Input::Disk { tag, result } if tag == self.current_tag() && self.step != Step::Idle => {
+                self.completed(now, result, trace);
+                // A lease that was given so late that it is over already.
+                self.notice_freeze(now, trace);
+            }
+            Input::Reservation(result) => self.reservation_answered(now, result, trace),
+            Input::Disk { .. } | Input::Tick => {}
         }
-        if !self.ended && self.step == Step::Idle {
+        if self.ended {
+            return;
+        }
+        if self.step == Step::Idle {
             self.begin_next(now, trace);
         }
+        self.poll_registration(now);
     }
 
     /// The next output, if any. Requests come last, so that what led to them is known first.
     pub fn poll_output(&mut self) -> Option<Output> {
         if !self.events.is_empty() {
             return Some(Output::Event(self.events.remove(0)));
+        }
+        if let Some(op) = self.take_command() {
+            return Some(Output::Reservation(op));
         }
         if let Some(reason) = self.halt.take() {
             return Some(Output::Halt(reason));
@@ -220,7 +249,7 @@ impl MasterLock {
             return Instant::FAR;
         }
         let end = if self.lease.had { Some(self.lease.until) } else { self.lease.owed };
-        let freeze = end.filter(|_| !self.lease.frozen).unwrap_or(Instant::FAR);
+        let freeze = end.filter(|_| !self.lease.frozen).unwrap_or(Instant::FAR).min(self.registration_due());
         if self.step != Step::Idle {
             return freeze;
         }
@@ -324,9 +353,20 @@ impl MasterLock {
         end.is_some_and(|end| now >= end)
     }
 
+    /// Whether it was noticed that the lease ran out: this machine has taken the consequences, and no beat has given it a new
+    /// one. Not so while it ran out but the machine has not had its turn since.
+    pub fn knows_frozen(&self) -> bool {
+        self.lease.frozen
+    }
+
     /// When the lease ends, or ended. [`Instant::ZERO`] if there never was one.
     pub fn lease_until(&self) -> Instant {
         self.lease.until
+    }
+
+    /// Whose database it is.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// The highest ballot that was seen anywhere, on disk or in messages.
@@ -399,7 +439,10 @@ impl MasterLock {
         } else if now < self.not_before {
             // A request failed a moment ago: do not hammer the disk.
             self.wake = self.not_before;
-        } else if self.needs_look() {
+        } else if self.own_stale && self.needs_write(now) {
+            // A look that finds less than what was written counts for nothing: the repair comes first.
+            self.begin_ballot_write(now, trace);
+        } else if self.needs_look() || self.needs_clearance() {
             self.begin_scan(now, Purpose::Look);
         } else if self.needs_write(now) {
             self.begin_ballot_write(now, trace);
@@ -439,6 +482,7 @@ impl MasterLock {
         if !self.ended {
             self.ended = true;
             self.halt = Some(reason);
+            self.command = None;
             self.request = None;
             self.step = Step::Idle;
         }

@@ -31,12 +31,16 @@ pub struct Peer {
     suspected: bool,
     /// One of its ballot slots could not be read since; [`Instant::FAR`]: both were read.
     pub(crate) slots_since: Instant,
+    /// Which of its ballot slots were read with something in them. No writer makes one blank again.
+    pub(crate) written: [bool; 2],
     /// Highest sequence of its ballot slots.
     pub(crate) sequence: u64,
     /// Its ballot block was known at the last read.
     pub(crate) ballot_known: bool,
     /// Which of its three records were no valid ones at the last read (a change is traced, and a fresh damage of a slot is looked at twice).
     pub(crate) bad: [bool; 3],
+    /// Whether its heartbeat, and its ballot, were older at the last read than what was read before (a change is traced).
+    pub(crate) stale: [bool; 2],
 }
 
 /// What a read of a heartbeat changed.
@@ -70,9 +74,11 @@ impl Peer {
         suspected: false,
         slots_since: Instant::FAR,
         unreadable_since: Instant::FAR,
+        written: [false; 2],
         sequence: 0,
         ballot_known: false,
         bad: [false; 3],
+        stale: [false; 2],
     };
 
     /// Whether the last read judged it silent.
@@ -106,11 +112,24 @@ impl Peer {
         now.since_us(self.slots_since) >= u64::from(timing.dead) * 1000
     }
 
+    /// Whether the block shows less than what was read of it before: an older heartbeat of that life, one of an earlier
+    /// life, or none. Its writer never does that. The disk gave an old block, or lost a write: no sign of life, nor of death.
+    pub(crate) fn is_stale(&self, block: &Block<Heartbeat>) -> bool {
+        match (&self.heartbeat, block) {
+            (Some(old), Block::Good(h)) => {
+                h.incarnation < old.incarnation || h.nonce == old.nonce && h.counter < old.counter
+            }
+            (Some(_), Block::Blank) => true,
+            _ => false,
+        }
+    }
+
     /// Takes one completed read of the heartbeat block. True as the first value if the block showed a heartbeat that was
     /// not seen before.
     pub(crate) fn judge(&mut self, block: &Block<Heartbeat>, timing: &Timing, now: Instant) -> (bool, Verdict) {
         let mut changed = false;
         match block {
+            _ if self.is_stale(block) => self.readable = false,
             Block::Good(h) => {
                 let same = self.heartbeat.as_ref().is_some_and(|old| {
                     (old.incarnation, old.nonce, old.counter) == (h.incarnation, h.nonce, h.counter)
@@ -201,6 +220,21 @@ mod tests {
         assert!(!p.is_silent());
         p.judge(&bad, &T, ms(1400));
         assert!(p.is_silent());
+    }
+
+    #[test]
+    fn an_older_heartbeat_or_none_is_no_sign_of_life_nor_of_death() {
+        let mut p = Peer::UNREAD;
+        p.judge(&beat(7), &T, ms(0));
+        let other_life =
+            Heartbeat { incarnation: Incarnation(0), nonce: BootNonce(1), counter: 9, ..Heartbeat::default() };
+        for (at, old) in [(200, beat(6)), (400, Block::Good(other_life)), (600, Block::Blank)] {
+            assert_eq!(p.judge(&old, &T, ms(at)), (false, Verdict::Same));
+            assert!(!p.readable && !p.is_silent());
+        }
+        assert_eq!(p.judge(&beat(8), &T, ms(800)), (true, Verdict::Same));
+        p.judge(&beat(6), &T, ms(1000));
+        assert_eq!(p.judge(&beat(6), &T, ms(2200)), (false, Verdict::Suspect), "unreadable through dead");
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl MasterLock {
 
     // A forced leave commits ForcedLeaving first, and Inactive only after the fence, when the lease has run out. So a
     // node with a valid lease that finds itself inactive left gracefully; so did one that was leaving in the view before.
-    fn left_gracefully(&self, now: Instant) -> bool {
+    pub(crate) fn left_gracefully(&self, now: Instant) -> bool {
         let inactive =
             self.view.state(self.me) == NodeState::Inactive && self.view.incarnation(self.me) == self.incarnation;
         let best = &self.look.best;
@@ -121,6 +121,12 @@ impl MasterLock {
             && best.predecessor.view.incarnation(self.me) == self.incarnation;
         let leaving = self.status.state == NodeState::Leaving || self.farewell == Farewell::Asked;
         inactive && (self.let_go || was_leaving || (leaving && now < self.lease.until))
+    }
+
+    /// A committed view let this node go right after one in which it was leaving. (With a reservation the lease says
+    /// nothing: the fence may be through before it has run out.)
+    pub(crate) fn left_for_sure(&self) -> bool {
+        self.let_go && self.view.excludes(self.me, self.incarnation)
     }
 
     // The old life's forced leave is done: its fence stands, nothing of it lands any more.

@@ -14,14 +14,16 @@ use quorate_base::event::Event;
 use quorate_base::halt::RefuseReason;
 use quorate_base::text::format_cut;
 use quorate_base::{
-    Ballot, HaltReason, Incarnation, Instant, NodeId, NodeSet, NodeState, RoundId, Timing, Transition, View, ViewName,
+    Ballot, HaltReason, Incarnation, Instant, NodeId, NodeSet, NodeState, Preempted, RoundId, Timing, Transition, View,
+    ViewName,
 };
 use quorate_interconnect::Destination;
-use quorate_master_lock::ProposeError;
+use quorate_master_lock::{ProposeError, Registration};
 
 use crate::admission::admit;
 use crate::context::Context;
-use crate::fence::LeaseFence;
+use crate::fence::Fence;
+use crate::fence::sweep::Sweep;
 use crate::level::LevelMap;
 use crate::member::Member;
 use crate::message::{AckEntry, JoinRequest, Message, ROUNDS_MAX, Refuse, Round, ViewMessage};
@@ -49,6 +51,7 @@ pub struct Master {
     pub(crate) me: NodeId,
     pub(crate) nodes: u8,
     pub(crate) timing: Timing,
+    pub(crate) preempted: Preempted,
     pub(crate) ballot: Ballot,
     pub(crate) view: View,
     pub(crate) map: LevelMap,
@@ -57,7 +60,9 @@ pub struct Master {
     /// The newest request about run-time levels of each node.
     pub(crate) serials: [u32; NODES_MAX],
     pub(crate) rounds: Vec<Round, ROUNDS_MAX>,
-    pub(crate) fences: [Option<LeaseFence>; NODES_MAX],
+    pub(crate) fences: [Option<Fence>; NODES_MAX],
+    /// What is asked of the disk for them.
+    pub(crate) sweep: Sweep,
     pub(crate) takeover: Option<Takeover>,
     /// Nodes whose last life ended without a clean mark before the cluster formed: the first join recovers them.
     pub(crate) recover: NodeSet,
@@ -88,6 +93,7 @@ impl Master {
             me: at.me,
             nodes: at.nodes,
             timing: at.timing,
+            preempted: at.preempted,
             ballot,
             view: view.clone(),
             map: LevelMap::default(),
@@ -95,6 +101,7 @@ impl Master {
             serials: [0; NODES_MAX],
             rounds: Vec::new(),
             fences: [None; NODES_MAX],
+            sweep: Sweep::NEW,
             takeover: None,
             recover: NodeSet::EMPTY,
             recovered: NodeSet::EMPTY,
@@ -171,7 +178,8 @@ impl Master {
 
     /// When something is to be done without an input.
     pub fn poll_timeout(&self) -> Instant {
-        self.fences.iter().flatten().map(LeaseFence::due).fold(self.resend_at.min(self.stalls.due()), Instant::min)
+        let first = self.resend_at.min(self.stalls.due()).min(self.sweep.wake);
+        self.fences.iter().flatten().map(Fence::due).fold(first, Instant::min)
     }
 
     /// `from` wants in.
@@ -274,6 +282,7 @@ impl Master {
     pub fn on_committed(&mut self, view: &View, ctx: &mut Context<'_, '_>) {
         self.proposed = false;
         self.reversing = NodeSet::EMPTY;
+        self.sweep.committed();
         let old = core::mem::replace(&mut self.view, view.clone());
         for n in NodeId::first(self.nodes) {
             let (was, is) = (old.state(n), self.view.state(n));
@@ -375,7 +384,9 @@ impl Master {
 
     fn begin_fence(&mut self, n: NodeId, ctx: &mut Context<'_, '_>) {
         let incarnation = self.view.incarnation(n);
-        self.fences[n.index()] = Some(LeaseFence::begin(ctx.now, n, incarnation, ctx.lock, &self.timing, ctx.trace));
+        let seen = self.sweep.take_seen(n);
+        let fence = Fence::begin(ctx.now, (n, incarnation), ctx.lock, &self.timing, seen);
+        self.fences[n.index()] = Some(fence);
     }
 
     /// Does everything that can be done now. Called after every input.
@@ -384,9 +395,11 @@ impl Master {
         if ctx.lock.master() != Some(self.ballot) || ctx.lock.frozen(ctx.now) {
             return;
         }
+        let kept_out = ctx.lock.registration().is_none_or(Registration::is_sure);
         for n in NodeId::first(self.nodes) {
             if let Some(f) = &mut self.fences[n.index()] {
-                f.poll(ctx.now, n, ctx.trace);
+                let halted = ctx.net.halted(n, self.view.incarnation(n));
+                f.poll(ctx.now, n, halted, kept_out, ctx.trace);
             }
         }
         if self.takeover.as_ref().is_some_and(|t| t.waiting().is_empty() || !keep(Rule::AllAnswer))
@@ -448,10 +461,15 @@ impl Master {
             }
             let before = self.view.nodes_in(&[NodeState::Joining, NodeState::Joined]);
             let reversing = before.and(next.nodes_in(&[NodeState::Leaving]));
+            let forced = |view: &View| view.nodes_in(&[NodeState::ForcedLeaving]);
+            let forces = !forced(&next).is_subset(forced(&self.view));
             match ctx.lock.propose(next) {
                 Ok(()) => {
                     self.proposed = true;
                     self.reversing = reversing;
+                    if forces {
+                        self.sweep.expect();
+                    }
                     return;
                 }
                 // More new incarnations than the undo record has room for: the rest joins with the next view.
@@ -497,7 +515,7 @@ impl Master {
             NodeState::Joining if done => Some(NodeState::Joined),
             NodeState::Leaving if done => alone.is_none().then_some(NodeState::Inactive),
             NodeState::ForcedLeaving if done => {
-                let fenced = self.fences[n.index()].as_ref().is_none_or(|f| f.due() == Instant::FAR);
+                let fenced = self.fences[n.index()].as_ref().is_none_or(Fence::is_through);
                 (fenced && alone.is_none()).then_some(NodeState::Inactive)
             }
             // Reversed only between levels: the level in progress completes its join first (EP p. 6).
@@ -580,6 +598,8 @@ pub struct MasterAt {
     pub nodes: u8,
     /// The cluster's time-outs.
     pub timing: Timing,
+    /// What the disk makes of the requests of a node whose registration was preempted.
+    pub preempted: Preempted,
     /// Nodes whose last life did not end with a clean mark.
     pub unclean: NodeSet,
 }

@@ -39,6 +39,8 @@ pub struct Level {
     /// Its deadline for a step, ms; 0: none.
     pub deadline_ms: u32,
     pub(crate) vector: StateVector,
+    /// The round in which this node joined here last.
+    joined_in: Option<RoundId>,
     recover: NodeSet,
     pub(crate) run_time: Option<RunTime>,
 }
@@ -71,6 +73,7 @@ impl Level {
             everywhere: decl.everywhere && run_time.is_none(),
             deadline_ms: decl.deadline_ms,
             vector: StateVector::EMPTY,
+            joined_in: None,
             recover: NodeSet::EMPTY,
             run_time,
         }
@@ -312,19 +315,21 @@ impl Member {
             goes_on = true;
         }
         if transition == Transition::Leaving && !goes_on {
-            self.through_before_leave(step.subject, step.level, trace);
+            self.through_before_leave(step.subject, trace);
         }
         let Some(level) = self.levels.iter_mut().find(|l| l.order == step.level) else { return };
         let mut last = level.vector.state(n);
         if let Some(round) = step.overtakes.filter(|o| o.level == step.level && at.took_part).and_then(|o| o.round)
             && !goes_on
             && self.joins[n.index()] != Some(round)
+            && level.joined_in <= Some(round)
             && transition == Transition::ForcedLeaving
             && may_follow(last, Transition::Joining)
             && keep(Rule::JoiningBeforeForced)
         {
             // This manager had not delivered the Joining: it delivers it, overtaken at once (DESIGN 5, EP Table 1). A level
-            // that came after that join had begun has the node as joined, and is told of the forced leave alone.
+            // that came after that join had begun has the node as joined, and is told of the forced leave alone; one that came
+            // after that forced leave had passed here, in a later life of its node, is told nothing.
             last = NodeState::Joining;
             step.overtook = Some(round);
             self.joins[n.index()] = Some(round);
@@ -355,6 +360,9 @@ impl Member {
         }));
         if transition == Transition::Joining {
             self.joins[n.index()] = Some(step.round);
+            if n == self.me {
+                level.joined_in = Some(step.round);
+            }
         }
         if transition == Transition::ForcedLeaving {
             // What was under way at this level alone is overtaken.
@@ -376,12 +384,18 @@ impl Member {
         self.push_ack(ack_entry(&step));
     }
 
-    /// A leave that begins at a level says that the join there is through on all nodes: a join is reversed only between
-    /// levels (EP p. 6), and no later level said so.
-    fn through_before_leave(&mut self, subject: Subject, level: LevelOrder, trace: &mut Trace<'_>) {
-        let known = self.steps[subject.node.index()];
-        if known.is_some_and(|s| s.level == level && s.subject.transition == Transition::Joining && s.acked) {
-            self.through(Subject { transition: Transition::Joining, ..subject }, level, trace);
+    /// A leave that begins at a level says that the node's join is through at every level where it had begun: a join is
+    /// reversed only between levels (EP p. 6). No later level said so, or the view that did was missed.
+    fn through_before_leave(&mut self, subject: Subject, trace: &mut Trace<'_>) {
+        let unacked = |s: &Step| s.subject.transition == Transition::Joining && !s.acked;
+        let open = self.steps[subject.node.index()].filter(unacked).map(|s| s.level);
+        let apart = self.steps[local(subject.node)].filter(|s| !s.ended).map(|s| s.level);
+        let join = Subject { transition: Transition::Joining, ..subject };
+        for l in self.levels.iter_mut().filter(|l| ![open, apart].contains(&Some(l.order))) {
+            if l.vector.state(subject.node) == NodeState::Joining {
+                l.vector.set(subject.node, NodeState::Joined);
+                state_event(l, join, trace);
+            }
         }
     }
 

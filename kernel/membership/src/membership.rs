@@ -12,9 +12,11 @@ mod fingerprint;
 
 use quorate_base::capacity::NODES_MAX;
 use quorate_base::event::{Event, Trace};
+use quorate_base::reservation::ReservationAnswer;
 use quorate_base::text::format_cut;
 use quorate_base::{
-    Ballot, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId, NodeSet, NodeState, Timing, View, ViewName,
+    Ballot, DiskError, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId, NodeSet, NodeState, Preempted,
+    ReservationError, Timing, View, ViewName,
 };
 use quorate_database::Flag;
 use quorate_interconnect::Destination;
@@ -22,6 +24,8 @@ use quorate_master_lock::LockEvent;
 
 use crate::admission::fits;
 use crate::context::Context;
+use crate::fence::Command;
+use crate::fence::sweep::Asked;
 use crate::master::{Master, MasterAt};
 use crate::member::Member;
 use crate::message::{JoinRequest, LevelResult, Message, Notify, PROTOCOL_VERSION, Refuse, ViewMessage, other_version};
@@ -48,6 +52,8 @@ pub struct Config {
     pub timing: Timing,
     /// Each node's weight in arbitration.
     pub weights: [u8; NODES_MAX],
+    /// What the disk makes of the requests of a node whose registration was preempted.
+    pub preempted: Preempted,
     /// The former life of this node ended with a clean mark (or there was none).
     pub was_clean: bool,
 }
@@ -60,6 +66,7 @@ pub struct Membership {
     nodes: u8,
     timing: Timing,
     weights: [u8; NODES_MAX],
+    preempted: Preempted,
     was_clean: bool,
     ballot: Ballot,
     name: ViewName,
@@ -83,6 +90,9 @@ pub struct Membership {
     leads: bool,
     /// The master under `ballot` asked what this node knows, and is not answered yet.
     asked: bool,
+    /// What a master of this node asked of the disk for its fences, and under which ballot; it outlives the master.
+    asked_of_disk: Option<(Ballot, Asked)>,
+    command: Option<Command>,
     halt: Option<HaltReason>,
 }
 
@@ -95,6 +105,7 @@ impl Membership {
             nodes: config.nodes.min(NODES_MAX as u8),
             timing: config.timing,
             weights: config.weights,
+            preempted: config.preempted,
             was_clean: config.was_clean,
             ballot: Ballot::NONE,
             name: ViewName::default(),
@@ -117,6 +128,8 @@ impl Membership {
             carrier: true,
             leads: false,
             asked: false,
+            asked_of_disk: None,
+            command: None,
             halt: None,
         }
     }
@@ -315,6 +328,7 @@ impl Membership {
                         incarnation: self.incarnation,
                         nodes: self.nodes,
                         timing: self.timing,
+                        preempted: self.preempted,
                         unclean: self.unclean(ctx),
                     };
                     self.master = Some(Master::new(ballot, &self.view, ctx, &self.member, at));
@@ -341,6 +355,31 @@ impl Membership {
                 }
             }
             LockEvent::Farewell => self.halt = Some(HaltReason::Left),
+        }
+        self.after(ctx);
+    }
+
+    /// What is to be asked of the disk for the fences. One is under way at a time.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.command.take()
+    }
+
+    /// The reservation command that was asked for is done.
+    pub fn on_reservation(&mut self, result: Result<&ReservationAnswer, ReservationError>, ctx: &mut Context<'_, '_>) {
+        if let Some((ballot, asked)) = self.asked_of_disk.take()
+            && let Some(master) = self.master.as_mut().filter(|m| m.ballot() == ballot)
+        {
+            master.command_answered(asked, result, ctx);
+        }
+        self.after(ctx);
+    }
+
+    /// The read that was asked for is done.
+    pub fn on_fence_read(&mut self, result: Result<&[u8], DiskError>, ctx: &mut Context<'_, '_>) {
+        if let Some((ballot, Asked::Heartbeat(node))) = self.asked_of_disk.take()
+            && let Some(master) = self.master.as_mut().filter(|m| m.ballot() == ballot)
+        {
+            master.heartbeat_read(node, result, ctx);
         }
         self.after(ctx);
     }
@@ -577,8 +616,12 @@ impl Membership {
                 if *n == self.me {
                     return !self.was_clean;
                 }
-                let peer = ctx.lock.peer(*n);
-                peer.heartbeat.as_ref().is_some_and(|h| !h.clean && h.incarnation != Incarnation::NEVER)
+                // The view knows of a life that its block does not show: blank, unreadable or older is no clean mark.
+                let known = ctx.lock.committed().1.incarnation(*n);
+                match &ctx.lock.peer(*n).heartbeat {
+                    Some(h) => (!h.clean || h.incarnation < known) && h.incarnation != Incarnation::NEVER,
+                    None => known != Incarnation::NEVER,
+                }
             })
             .collect()
     }
@@ -654,6 +697,12 @@ impl Membership {
         }
         master.take_own_acks(&mut self.member, ctx);
         master.drive(ctx, &mut self.member);
+        if self.asked_of_disk.is_none()
+            && let Some((asked, command)) = master.next_command(ctx)
+        {
+            self.asked_of_disk = Some((master.ballot(), asked));
+            self.command = Some(command);
+        }
         if let Some(reason) = master.halt.take() {
             self.halt = Some(reason);
         }

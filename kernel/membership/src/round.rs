@@ -208,9 +208,7 @@ impl Master {
 
     /// Whether the fence of `n` lets its forced leave be told to `level`.
     pub(crate) fn is_fenced_for(&self, n: NodeId, level: LevelOrder) -> bool {
-        level < LevelOrder::FENCED_FROM
-            || !keep(Rule::FencedFirst)
-            || self.fences[n.index()].as_ref().is_none_or(|f| f.due() == quorate_base::Instant::FAR)
+        !keep(Rule::FencedFirst) || self.fences[n.index()].as_ref().is_none_or(|f| f.lets(level))
     }
 
     fn begin_round(

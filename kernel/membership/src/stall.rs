@@ -15,6 +15,7 @@ use quorate_base::event::{Event, Stall, StepEvent, Subject};
 use quorate_base::{Ballot, HaltReason, Instant, LevelOrder, NodeId, NodeSet, RoundId, Timing, Transition};
 
 use crate::context::Context;
+use crate::fence::Fence;
 use crate::master::Master;
 use crate::member::Member;
 use crate::transition::{At, Progress, SLOTS, local, slots};
@@ -123,9 +124,9 @@ impl Master {
         now.since_us(self.began) / 1000
     }
 
-    /// When the fence of a node is through, if it is not.
-    pub fn fence_due(&self, n: NodeId) -> Option<Instant> {
-        self.fences[n.index()].as_ref().map(crate::fence::LeaseFence::due).filter(|due| *due != Instant::FAR)
+    /// The fence of a node, if levels wait for it.
+    pub fn fence(&self, n: NodeId) -> Option<&Fence> {
+        self.fences[n.index()].as_ref().filter(|fence| !fence.lets(LevelOrder::USER_FROM))
     }
 
     /// Reports and judges the waits. Called with every turn in which this master may act.

@@ -112,6 +112,8 @@ pub fn arbitrate(nodes: NodeSet, contestants: &[Contestant; NODES_MAX]) -> NodeS
 /// ```
 /// A whole graph puts nobody out, at once. But what flapped is forgotten only when the sets have been quiet as long as
 /// for a decision: a link that comes and goes would else never count as cut. Nodes that cease to be alive change no set.
+/// Who saw what flap depends on when each looked, so that two nodes may decide otherwise and wait for each other: where the
+/// sets have stood still for 3 × `net_suspect` and nothing came of it, only they count, which all read alike.
 /// After a stall of this node's own all of it begins anew.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settling {
@@ -178,6 +180,9 @@ impl Settling {
         };
         if changed {
             self.changed = now;
+        }
+        if now.since_us(self.changed) >= u64::from(timing.net_suspect) * 3000 {
+            self.lost = [NodeSet::EMPTY; NODES_MAX];
         }
         self.note_lost();
         let quiet = now.since_us(self.changed) >= u64::from(timing.net_suspect + 2 * timing.disk_heartbeat) * 1000;
@@ -452,6 +457,27 @@ mod tests {
             }
         }
         assert_eq!(first, Some((1200 * MS, set(&[2]))), "the first beat at 3 × net_suspect or later that sees it down");
+    }
+
+    #[test]
+    fn nodes_that_saw_other_links_flap_decide_alike_once_all_is_quiet() {
+        let nodes = NodeSet::first(3);
+        let mut c = whole(3);
+        cut_both(&mut c, 0, 1);
+        (c[0].joining, c[2].joining, c[1].master) = (true, true, true);
+        // Node 1 looked once while node 2, just begun, did not hear it yet; node 2 saw no such thing.
+        let mut early = c;
+        cut(&mut early, 1, 2);
+        let [mut one, mut two] = [Settling::default(), Settling::default()];
+        let _ = one.observe(Instant(0), &T, nodes, &early);
+        let _ = two.observe(Instant(0), &T, nodes, &c);
+        let from = |s: &mut Settling, at: u64, until: u64| beats(s, (at * MS, until * MS), nodes, &c);
+        assert_eq!(from(&mut two, 200, 1000).map(|(_, out)| out), Some(set(&[0])));
+        assert_eq!(from(&mut one, 200, 1200).map(|(_, out)| out), Some(set(&[1])), "it takes itself for the loser");
+        for s in [&mut one, &mut two] {
+            let _ = from(s, 1200, 1600);
+            assert_eq!(s.observe(Instant(1600 * MS), &T, nodes, &c), set(&[0]));
+        }
     }
 
     #[test]

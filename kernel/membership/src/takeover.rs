@@ -258,6 +258,10 @@ impl Master {
             },
             // A join that was reversed: the leave was committed only after the last level known completed its join.
             Some(f) if transition == Transition::Leaving => Progress::new(transition, incarnation, Some(f.level)),
+            // It says itself where it is: nowhere, if its join was reversed before it was told of it.
+            None if transition == Transition::Leaving => {
+                Progress::new(transition, incarnation, self.map.highest_present(n))
+            }
             _ => Progress::new(transition, incarnation, self.map.first(n, transition)),
         }
     }
@@ -342,14 +346,18 @@ impl Master {
                 (self.map.highest(n), None)
             }
             (_, false) => (Some(f.level), under_way),
-            // The level below was through and the joiner died without answering: the next may have heard.
-            (Transition::Joining, true) => match self.next_kernel_level(f.level) {
-                Some(next) => {
-                    self.map.put(n, next);
-                    (Some(next), Some(Overtaken { level: next, was: NodeState::Joining, round: None }))
+            // The level below was through and the joiner died without answering: the next may have heard. A survivor that
+            // joined later than it knows it at a level whose step no survivor took part in.
+            (Transition::Joining, true) => {
+                let highest = self.map.highest_present(n).map_or(f.level, |present| present.max(f.level));
+                match self.next_kernel_level(highest) {
+                    Some(next) => {
+                        self.map.put(n, next);
+                        (Some(next), Some(Overtaken { level: next, was: NodeState::Joining, round: None }))
+                    }
+                    None => (Some(highest), None),
                 }
-                None => (Some(f.level), None),
-            },
+            }
             (_, true) => (self.map.below(n, f.level), None),
         }
     }

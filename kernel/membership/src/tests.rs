@@ -7,8 +7,8 @@ use std::{format, vec};
 
 use quorate_base::event::{Event, Record, Subject, Trace, TraceClock, TraceSink};
 use quorate_base::{
-    Ballot, BootNonce, ClusterId, Incarnation, Instant, LevelDecl, LevelOrder, NodeId, NodeSet, NodeState, RoundId,
-    Timing, Transition, View, ViewName,
+    Ballot, BootNonce, ClusterId, ClusterKey, Incarnation, Instant, LevelDecl, LevelOrder, NodeId, NodeSet, NodeState,
+    RoundId, Timing, Transition, View, ViewName,
 };
 use quorate_interconnect::{self as interconnect, Destination, Interconnect};
 use quorate_master_lock::{self as master_lock, DiskGeometry, MasterLock, OwnRecords};
@@ -92,7 +92,18 @@ impl Desk {
             own: OwnRecords::default(),
             geometry,
         };
-        let net = interconnect::Config { me, incarnation: LIFE, nonce, cluster, nodes, timing, counter_floor: 0 };
+        let key = ClusterKey([2; 32]);
+        let net = interconnect::Config {
+            me,
+            incarnation: LIFE,
+            nonce,
+            cluster,
+            key,
+            key_epoch: 0,
+            nodes,
+            timing,
+            counter_floor: 0,
+        };
         let mut desk = Self {
             member: Member::new(me),
             lines: Lines::default(),
@@ -271,6 +282,7 @@ fn take_over(desks: &mut [Desk], at: usize, ballot: Ballot, view: &View, dead: &
         incarnation: LIFE,
         nodes: desks.len() as u8,
         timing: Timing::DEFAULT,
+        preempted: Default::default(),
         unclean: NodeSet::EMPTY,
     };
     let mut master = desks[at].with(|member, ctx| Master::new(ballot, view, ctx, member, who));

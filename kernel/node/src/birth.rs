@@ -2,7 +2,8 @@
 //! written.
 //!
 //! ```text
-//! superblock → configuration → own records → [ watch the old heartbeat for `dead` ] → identity written
+//! superblock → configuration → own records → [ watch the old heartbeat for `dead` ]
+//!   → [ registered with the reservation, proved, identity read again ] → identity written
 //!   → [ a beat ] → read back → first heartbeat → read back → ballot block open
 //! ```
 //! The caller has ended this port's old requests before (ABORT TASK SET or a reset). What the second line shows is not done
@@ -13,12 +14,16 @@
 //! machine's, or still for `dead`.
 
 use quorate_base::capacity::{NODES_MAX, READ_RECORDS_MAX, RECORD_PITCH};
-use quorate_base::{BootNonce, ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId};
-use quorate_database::{
-    BallotBlock, Block, EndAction, FindError, Heartbeat, Identity, LastLife, MachineId, NodeConfig, Superblock,
-    SuperblockError, find_node, layout,
+use quorate_base::reservation::ReservationAnswer;
+use quorate_base::{
+    BootNonce, ClusterId, DiskError, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, Instant, NodeId,
+    ReservationError, ReservationKey, ReservationOp,
 };
-use quorate_master_lock::{DiskGeometry, OwnIdentity, OwnRecords};
+use quorate_database::{
+    BallotBlock, Block, EndAction, FindError, Heartbeat, Identity, LastLife, MachineId, NodeConfig, RecordError,
+    Superblock, SuperblockError, find_node, layout,
+};
+use quorate_master_lock::{DiskGeometry, OwnIdentity, OwnRecords, Refusal, Registration};
 
 /// What a node is told when it boots.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -56,16 +61,28 @@ pub struct Born {
     pub lamport: u64,
     /// The identity as it was written and what stands beside it.
     pub identity: OwnIdentity,
+    /// The registration with the reservation, if the cluster fences by it.
+    pub registration: Option<Registration>,
 }
 
 /// What birth is doing. Each step is one read or write.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Step {
     Superblock,
-    Configs { next: u8 },
+    Configs {
+        next: u8,
+    },
     Identity,
     State,
-    Watch { since: Instant, next: Instant, reading: bool },
+    Watch {
+        since: Instant,
+        next: Instant,
+        reading: bool,
+    },
+    /// Registering with the reservation.
+    Register,
+    /// The identity is read again after that: another machine may have come to this life's number meanwhile.
+    Again,
     Write,
     Done,
 }
@@ -83,6 +100,7 @@ pub struct Birth {
     me: Option<NodeId>,
     life: LastLife,
     own: OwnRecords,
+    registration: Option<Registration>,
     born: Option<Born>,
 }
 
@@ -92,6 +110,8 @@ pub struct Birth {
 pub enum BirthOutput {
     /// Begin a disk request.
     Disk(DiskTag, DiskOp),
+    /// Begin a reservation command: [`Birth::reservation`] takes its answer.
+    Reservation(ReservationOp),
     /// The node must halt.
     Halt(HaltReason),
     /// The identity is written: [`Birth::take_born`].
@@ -119,6 +139,7 @@ impl Birth {
             me: None,
             life: LastLife::Never,
             own: OwnRecords::default(),
+            registration: None,
             born: None,
         }
     }
@@ -149,6 +170,8 @@ impl Birth {
             Step::Configs { .. } => "reading the node configuration",
             Step::Identity | Step::State => "reading this node's own records",
             Step::Watch { .. } => "watching whether this node's old heartbeat still moves",
+            Step::Register => "registering with the shared disk's reservation",
+            Step::Again => "reading this node's identity again",
             Step::Write => "writing this node's identity",
             Step::Done => "born",
         }
@@ -159,6 +182,7 @@ impl Birth {
         match self.step {
             _ if self.waiting => Instant::FAR,
             Step::Watch { next, .. } => next,
+            Step::Register => self.registration.as_ref().map_or(Instant::ZERO, Registration::poll_timeout),
             Step::Done => Instant::FAR,
             _ => self.retry_at,
         }
@@ -176,12 +200,13 @@ impl Birth {
                 let count = u16::from(nodes.saturating_sub(*next)).min(READ_RECORDS_MAX as u16);
                 DiskOp::Read { first: layout::CONFIG_FIRST + u64::from(*next), count }
             }
-            Step::Identity => DiskOp::Read { first: layout::identity(self.me?, 0), count: 2 },
+            Step::Identity | Step::Again => DiskOp::Read { first: layout::identity(self.me?, 0), count: 2 },
             Step::State => DiskOp::Read { first: layout::heartbeat(self.me?), count: layout::STATE_PER_NODE as u16 },
             Step::Watch { reading, .. } => {
                 *reading = true;
                 DiskOp::Read { first: layout::heartbeat(self.me?), count: 1 }
             }
+            Step::Register => return self.poll_registration(now),
             Step::Write => return self.write_identity(),
             Step::Done => return None,
         };
@@ -198,6 +223,10 @@ impl Birth {
             Ok(bytes) => {
                 self.tries = 0;
                 self.take(now, bytes)
+            }
+            Err(error) if self.is_unregistered(error) => {
+                self.retry_at = now;
+                Ok(())
             }
             // What cannot be read in one piece may still be readable but for one block; birth needs them all.
             Err(error) if self.tries + 1 >= TRIES_MAX => Err(HaltReason::Disk { error }),
@@ -221,6 +250,8 @@ impl Birth {
             Step::Identity => self.take_identity(bytes),
             Step::State => self.take_state(now, bytes),
             Step::Watch { since, .. } => self.take_watch(now, since, bytes),
+            Step::Again => self.take_again(bytes),
+            Step::Register => Ok(()),
             Step::Write => {
                 self.step = Step::Done;
                 Ok(())
@@ -308,7 +339,7 @@ impl Birth {
         let timing = superblock.timing;
         self.last_incarnation()?;
         self.step = if clean || same_machine || blank {
-            Step::Write
+            self.after_watch()
         } else {
             Step::Watch { since: now, next: now.plus_ms(timing.disk_heartbeat), reading: false }
         };
@@ -326,18 +357,106 @@ impl Birth {
                 // It ended while it was watched.
                 self.own.heartbeat = seen;
                 self.own.clean = true;
-                self.step = Step::Write;
+                self.step = self.after_watch();
                 return Ok(());
             }
             return Err(HaltReason::NodeIdInUse);
         }
-        let timing = &superblock.timing;
+        let timing = superblock.timing;
         self.step = if now.since_us(since) >= u64::from(timing.dead) * 1000 {
-            Step::Write
+            self.after_watch()
         } else {
             Step::Watch { since, next: now.plus_ms(timing.disk_heartbeat), reading: false }
         };
         Ok(())
+    }
+
+    /// Nobody else runs under this id.
+    fn after_watch(&self) -> Step {
+        match self.superblock.as_ref().map(|s| s.fence) {
+            Some(FenceMethod::Reservation) => Step::Register,
+            Some(FenceMethod::Lease) | None => Step::Write,
+        }
+    }
+
+    fn poll_registration(&mut self, now: Instant) -> Option<BirthOutput> {
+        if self.registration.is_none() {
+            let key = match self.next_incarnation() {
+                Ok(incarnation) => ReservationKey::new(self.me?, incarnation, self.boot.nonce),
+                Err(reason) => return Some(BirthOutput::Halt(reason)),
+            };
+            let registrants = self.superblock.as_ref().map_or(Default::default(), |s| s.registrants);
+            self.registration = Some(Registration::new(key, registrants));
+        }
+        self.registration.as_mut()?.poll(now).map(BirthOutput::Reservation)
+    }
+
+    /// A reservation command is done.
+    pub fn reservation(
+        &mut self,
+        now: Instant,
+        result: Result<&ReservationAnswer, ReservationError>,
+    ) -> Option<BirthOutput> {
+        let registration = self.registration.as_mut()?;
+        registration.answered(now, result);
+        registration.looked();
+        let refused = registration.refusal().map(|refusal| match refusal {
+            Refusal::Unsupported => HaltReason::NoReservations,
+            Refusal::Foreign(kind) => HaltReason::ForeignReservation { kind: kind.code() },
+            Refusal::Failed(error) => HaltReason::Reservation { error },
+        });
+        if self.step == Step::Register && registration.stands() {
+            self.step = Step::Again;
+            self.retry_at = now;
+        }
+        refused.map(BirthOutput::Halt)
+    }
+
+    /// A read met a unit attention.
+    pub fn attention(&mut self) {
+        if let Some(registration) = &mut self.registration {
+            registration.attention();
+        }
+    }
+
+    /// The identity could not be written because the registration does not stand. True if that was it.
+    fn is_unregistered(&mut self, error: DiskError) -> bool {
+        let Some(registration) = self.registration.as_mut().filter(|_| self.step == Step::Write) else { return false };
+        match error {
+            DiskError::Conflict => registration.conflict(),
+            DiskError::Attention(_) => registration.attention(),
+            _ => return false,
+        }
+        self.register_again();
+        true
+    }
+
+    fn register_again(&mut self) {
+        self.step = Step::Register;
+        if let Some(registration) = &mut self.registration {
+            // No view knows this life. What another machine did under its number shows when the identity is read again.
+            registration.looked();
+        }
+    }
+
+    /// Whoever registered a life of this node meanwhile, and wrote its identity, is there.
+    fn take_again(&mut self, bytes: &[u8]) -> Result<(), HaltReason> {
+        let before = self.life;
+        self.take_identity(bytes)?;
+        let mine = matches!(self.life, LastLife::Known { identity, .. } if identity.nonce == self.boot.nonce);
+        if self.life != before && !mine {
+            return Err(HaltReason::NodeIdInUse);
+        }
+        self.life = before;
+        self.step = Step::Write;
+        if self.registration.as_ref().is_some_and(|registration| !registration.stands()) {
+            self.register_again();
+        }
+        Ok(())
+    }
+
+    fn next_incarnation(&self) -> Result<Incarnation, HaltReason> {
+        self.last_incarnation()?.next().ok_or(HaltReason::DatabaseDamaged { what: "incarnations are used up" })
     }
 
     fn incarnation_of_identity(&self) -> Option<Incarnation> {
@@ -353,8 +472,13 @@ impl Birth {
         let known = self.incarnation_of_identity();
         let unknown = self.life == LastLife::Unknown
             || matches!(self.life, LastLife::Known { doubtful: true, .. } if heartbeat.is_none());
+        // Another place's heartbeat was misdirected here; this node never wrote one, for its identity comes first.
+        let stray = matches!(self.own.heartbeat, Block::Damaged(RecordError::Misplaced));
+        // Its first life ended while it wrote its first identity: none has beaten or promised anything.
+        let ended_in_birth = self.own.heartbeat == Block::Blank && self.own.ballots.iter().all(|b| *b == Block::Blank);
         match known.max(heartbeat) {
-            None if unknown || self.own.heartbeat.is_unknown() => {
+            None if ended_in_birth => Ok(Incarnation::NEVER),
+            None if unknown || self.own.heartbeat.is_unknown() && !stray => {
                 Err(HaltReason::DatabaseDamaged { what: "this node's identity and heartbeat are both unreadable" })
             }
             found => {
@@ -368,14 +492,9 @@ impl Birth {
         let (Some(superblock), Some(me)) = (self.superblock.clone(), self.me) else {
             return Some(BirthOutput::Halt(impossible()));
         };
-        let incarnation = match self.last_incarnation() {
+        let incarnation = match self.next_incarnation() {
             Err(reason) => return Some(BirthOutput::Halt(reason)),
-            Ok(last) => match last.next() {
-                Some(next) => next,
-                None => {
-                    return Some(BirthOutput::Halt(HaltReason::DatabaseDamaged { what: "incarnations are used up" }));
-                }
-            },
+            Ok(incarnation) => incarnation,
         };
         let (slot, beside) = match self.life {
             LastLife::Known { slot, identity, .. } => (1 - (slot & 1), Some(identity.nonce)),
@@ -403,6 +522,7 @@ impl Birth {
                 .fold(old.map_or(0, |h| h.lamport), u64::max),
             own: self.own.clone(),
             identity: OwnIdentity { slot, beside },
+            registration: self.registration.clone(),
         });
         self.waiting = true;
         Some(BirthOutput::Disk(BIRTH_TAG, DiskOp::Write { at: layout::identity(me, slot), record, not_after: None }))

@@ -9,15 +9,26 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod birth;
 pub mod console;
+mod group_words;
+pub mod groups;
+pub mod history;
 mod live;
 pub mod node;
 pub mod probe;
 pub mod status;
+pub mod watchdog;
+pub mod why;
 
 pub use birth::Boot;
 pub use console::Console;
+pub use groups::Groups;
+pub use live::GROUP_BUFFER_BYTES;
 pub use node::{Input, Node, Output, Ports};
 pub use probe::{Probe, ProbeLevel, ProbeWordError, Probes};
 pub use quorate_membership::{Change, Deregister, DeregisterError, LevelStatus, Notification, Post, RegisterError};
+pub use watchdog::{Order, Patting};

@@ -1,18 +1,59 @@
 //! A node that has its identity: lock, interconnect and membership, in one turn each (DESIGN 4: the beat runs in the same
 //! turn as the membership machine, so that a stuck machine shows).
 
-use quorate_base::capacity::DATAGRAM_MAX;
+use heapless::Deque;
+use quorate_base::capacity::{DATAGRAM_MAX, RECORD_BYTES, RECORD_PITCH};
 use quorate_base::event::Trace;
-use quorate_base::{BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Instant, LevelOrder, NodeId, Timing};
-use quorate_interconnect::{self as interconnect, Destination, Interconnect, Received};
+use quorate_base::{
+    BootNonce, ClusterId, DiskError, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, Instant, LevelOrder,
+    NodeId, ReservationOp, Timing,
+};
+use quorate_database::layout;
+use quorate_groups::copies::NODES_PER_READ;
+use quorate_interconnect::envelope::{Channel, PAYLOAD_MAX};
+use quorate_interconnect::{self as interconnect, Destination, Interconnect, Opened, Received};
 use quorate_master_lock::{self as master_lock, LockEvent, MasterLock, OwnIdentity};
+use quorate_membership::fence::Command;
 use quorate_membership::{Change, Config, Context, Membership, Post};
 
 use crate::birth::{BIRTH_TAG, Boot, Born};
-use crate::node::Input;
+use crate::history::{Cause, History};
+use crate::node::{Input, Output};
 
 /// First tag of the lock's requests; birth's own is below it.
 const LOCK_TAG: u32 = 1;
+/// The tag of the fence's reads; above the lock's.
+const FENCE_TAG: DiskTag = DiskTag(LOCK_TAG + master_lock::TAGS);
+/// The tag of group services' requests.
+pub(crate) const GROUPS_TAG: DiskTag = DiskTag(FENCE_TAG.0 + 1);
+
+/// Messages of group services that wait for their level's thread, at most. What finds no room comes again.
+const GROUP_MESSAGES_MAX: usize = 8;
+
+/// The records of one read of group services.
+pub(crate) type GroupRecords = heapless::Vec<u8, { 2 * NODES_PER_READ as usize * RECORD_BYTES }>;
+
+/// A request of group services to the disk.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::large_enum_variant, reason = "records travel by value: there is no allocator")]
+enum GroupDisk {
+    #[default]
+    Free,
+    Asked(DiskOp),
+    UnderWay,
+    Done(Result<GroupRecords, DiskError>),
+}
+
+/// Bytes of a node's buffers for group services, which a node without them does not use.
+pub const GROUP_BUFFER_BYTES: usize = size_of::<Deque<GroupMessage, GROUP_MESSAGES_MAX>>() + size_of::<GroupDisk>();
+
+/// A message of group services: from which life of whom, and what.
+pub(crate) type GroupMessage = (NodeId, Incarnation, heapless::Vec<u8, PAYLOAD_MAX>);
+
+/// Reservation commands of the own registration, in birth and in life.
+pub(crate) const OWN: DiskTag = DiskTag(0);
+/// Reservation commands of the fence.
+pub(crate) const FENCE: DiskTag = DiskTag(1);
 
 /// The identity is read back a beat after it was written; until then nothing but it is written. Who sees another's there
 /// leaves the heartbeat block to it.
@@ -35,10 +76,15 @@ pub(crate) struct Live {
     /// When this life began.
     pub since: Instant,
     nonce: BootNonce,
-    cluster: ClusterId,
+    pub cluster: ClusterId,
     identity: OwnIdentity,
     verify: Verify,
     disk: Option<(DiskTag, DiskOp)>,
+    /// The own registration's next command.
+    command: Option<ReservationOp>,
+    /// What came for group services.
+    group_messages: Deque<GroupMessage, GROUP_MESSAGES_MAX>,
+    group_disk: GroupDisk,
 }
 
 impl Live {
@@ -57,9 +103,26 @@ impl Live {
             own: born.own.clone(),
             geometry: boot.geometry,
         };
-        let net =
-            interconnect::Config { me, incarnation, nonce, cluster, nodes, timing, counter_floor: born.frame_floor };
-        let membership = Config { me, incarnation, nodes, timing, weights: born.weights, was_clean: born.own.clean };
+        let net = interconnect::Config {
+            me,
+            incarnation,
+            nonce,
+            cluster,
+            key: superblock.key,
+            key_epoch: superblock.key_epoch,
+            nodes,
+            timing,
+            counter_floor: born.frame_floor,
+        };
+        let membership = Config {
+            me,
+            incarnation,
+            nodes,
+            timing,
+            weights: born.weights,
+            preempted: superblock.preempted,
+            was_clean: born.own.clean,
+        };
         let mut lock = MasterLock::new(lock, now);
         lock.guard_identity(born.identity);
         Self {
@@ -75,7 +138,14 @@ impl Live {
             identity: born.identity,
             verify: Verify::At(now.plus_ms(timing.disk_heartbeat)),
             disk: None,
+            command: None,
+            group_messages: Deque::new(),
+            group_disk: GroupDisk::Free,
         }
+    }
+
+    pub(crate) fn fence_method(&self) -> FenceMethod {
+        self.lock.registration().map_or(FenceMethod::Lease, |_| FenceMethod::Reservation)
     }
 
     /// One turn. Gives the reason if the node must halt.
@@ -93,10 +163,41 @@ impl Live {
                     return Some(reason);
                 }
             }
+            Input::Disk { tag: FENCE_TAG, result } => {
+                let mut ctx = Context { now, lock: &mut self.lock, net: &mut self.net, post, trace };
+                self.membership.on_fence_read(result, &mut ctx);
+            }
+            Input::Disk { tag: GROUPS_TAG, result } => {
+                let bytes = |bytes: &[u8]| {
+                    // A record at the start of each pitch; a write has none.
+                    bytes
+                        .chunks(RECORD_PITCH as usize)
+                        .filter_map(|pitch| pitch.get(..RECORD_BYTES))
+                        .flatten()
+                        .copied()
+                        .collect()
+                };
+                self.group_disk = GroupDisk::Done(result.map(bytes));
+            }
             Input::Disk { tag, result } => {
                 self.lock.handle(now, master_lock::Input::Disk { tag, result }, trace);
             }
-            Input::Datagram(bytes) => self.receive(now, bytes, post, trace),
+            Input::Reservation { tag: FENCE, result } => {
+                let mut ctx = Context { now, lock: &mut self.lock, net: &mut self.net, post, trace };
+                self.membership.on_reservation(result, &mut ctx);
+            }
+            Input::Reservation { result, .. } => {
+                self.lock.handle(now, master_lock::Input::Reservation(result), trace);
+            }
+            Input::Attention(attention) => {
+                self.lock.attention(now, attention, trace);
+            }
+            // What was dropped makes nothing due: a flood is to cost no turns. What time makes due comes with its tick.
+            Input::Datagram(bytes) => {
+                if !self.receive(now, bytes, post, trace) {
+                    return None;
+                }
+            }
             Input::Tick | Input::Carrier(_) => {}
         }
         if self.verify != Verify::Done {
@@ -105,6 +206,40 @@ impl Live {
         let halt = self.turn(now, carrier, post, trace);
         self.heartbeat(now, post, trace);
         halt
+    }
+
+    /// What the view and the ballot say now goes into the history.
+    pub(crate) fn remember(&self, now: Instant, history: &mut History) {
+        let (_, view) = self.membership.view();
+        history.observe(now, self.membership.ballot(), view, self.nodes, |n, life| self.cause(now, n, life));
+    }
+
+    /// Why a life of a node is put out, or is gone, as far as this node can know.
+    fn cause(&self, now: Instant, n: NodeId, life: Incarnation) -> Cause {
+        if self.net.halted(n, life) {
+            return Cause::Halted;
+        }
+        let peer = self.lock.peer(n);
+        if let Some(heartbeat) = &peer.heartbeat {
+            if heartbeat.incarnation > life {
+                return Cause::Rebooted;
+            }
+            if heartbeat.clean && heartbeat.incarnation == life {
+                return Cause::Asked;
+            }
+        }
+        let ms = |us: u64| u32::try_from(us / 1000).unwrap_or(u32::MAX);
+        let net_ms = self.net.peer(n).heard_at.map(|at| ms(now.since_us(at)));
+        let silent = Cause::Silent { disk_ms: ms(peer.still_us), net_ms };
+        if self.lock.disk_silent(n) {
+            silent
+        } else if self.membership.outside().contains(n) {
+            Cause::OutOfReach
+        } else if !self.net.heard(n, life) {
+            silent
+        } else {
+            Cause::Master
+        }
     }
 
     /// Until the identity is verified the node listens and is heard, and writes nothing.
@@ -137,19 +272,29 @@ impl Live {
         Ok(())
     }
 
-    fn receive(&mut self, now: Instant, bytes: &[u8], post: &mut dyn Post, trace: &mut Trace<'_>) {
-        // A frame that does not verify is counted by the interconnect and has no other effect.
-        let Ok(received) = self.net.receive(now, bytes, trace) else { return };
+    /// Takes a datagram. False if it was dropped: then it was counted and has no other effect.
+    fn receive(&mut self, now: Instant, bytes: &[u8], post: &mut dyn Post, trace: &mut Trace<'_>) -> bool {
+        let mut opened = Opened::new();
+        let Ok(received) = self.net.receive(now, bytes, &mut opened, trace) else { return false };
         if self.verify != Verify::Done {
-            return;
+            return true;
         }
         let mut ctx = Context { now, lock: &mut self.lock, net: &mut self.net, post, trace };
         match received {
             Received::Heartbeat { from } => self.membership.on_heartbeat(from, &mut ctx),
-            Received::Message { from, incarnation, payload } => {
+            Received::Message { channel: Channel::Groups, from, incarnation, payload } => {
+                if let Ok(payload) = heapless::Vec::from_slice(payload) {
+                    // What finds no room comes again.
+                    let _ = self.group_messages.push_back((from, incarnation, payload));
+                }
+            }
+            Received::Message { from, incarnation, payload, .. } => {
                 self.membership.on_message(from, incarnation, payload, &mut ctx);
             }
+            // The interconnect remembers what it says; the turn that follows looks at it.
+            Received::Introduction { .. } | Received::Halted { .. } => {}
         }
+        true
     }
 
     /// Lock, evidence, membership; again as long as the lock has something to do at once.
@@ -161,6 +306,7 @@ impl Live {
             while let Some(output) = self.lock.poll_output() {
                 match output {
                     master_lock::Output::Disk { tag, op } => self.disk = Some((tag, op)),
+                    master_lock::Output::Reservation(op) => self.command = Some(op),
                     master_lock::Output::Halt(reason) => return Some(reason),
                     master_lock::Output::Event(event) => {
                         if event == LockEvent::Beat {
@@ -227,6 +373,16 @@ impl Live {
         }
     }
 
+    /// The last frame of this life: it submits nothing any more.
+    pub(crate) fn say_halted(&mut self, now: Instant, post: &mut dyn Post, trace: &mut Trace<'_>) {
+        let mut datagram = [0; DATAGRAM_MAX];
+        if let Some(len) = self.net.halt(now, trace, &mut datagram)
+            && let Some(bytes) = datagram.get(..len)
+        {
+            post.post(Destination::All, bytes);
+        }
+    }
+
     pub(crate) fn acknowledge(
         &mut self,
         now: Instant,
@@ -239,8 +395,75 @@ impl Live {
         self.membership.acknowledge(level, change, &mut ctx)
     }
 
-    pub(crate) fn poll_disk(&mut self) -> Option<(DiskTag, DiskOp)> {
-        self.disk.take()
+    /// Whether this node's lease stands, or it needs none, or it ran out and the lock's machine has noticed it.
+    pub(crate) fn lease_in_hand(&self, now: Instant) -> bool {
+        !self.lock.frozen(now) || self.lock.knows_frozen()
+    }
+
+    /// The next message for group services.
+    pub(crate) fn take_group_message(&mut self) -> Option<GroupMessage> {
+        self.group_messages.pop_front()
+    }
+
+    /// Seals and posts a message of group services.
+    pub(crate) fn post_group(&mut self, to: Destination, payload: &[u8], post: &mut dyn Post, trace: &mut Trace<'_>) {
+        let mut datagram = [0; DATAGRAM_MAX];
+        if let Ok(len) = self.net.send_on(Channel::Groups, to, payload, trace, &mut datagram)
+            && let Some(bytes) = datagram.get(..len)
+        {
+            post.post(to, bytes);
+        }
+    }
+
+    /// Whether a request of group services may be begun.
+    pub(crate) fn group_disk_is_free(&self) -> bool {
+        matches!(self.group_disk, GroupDisk::Free)
+    }
+
+    /// Begins one. A write is bound to the lease, and is not begun without one.
+    pub(crate) fn begin_group_disk(&mut self, now: Instant, op: DiskOp) {
+        self.group_disk = match op {
+            DiskOp::Write { at, record, .. } => {
+                let until = self.lock.lease_until();
+                if self.lock.frozen(now) || now >= until || !self.lock.is_open() {
+                    GroupDisk::Done(Err(DiskError::Frozen))
+                } else {
+                    GroupDisk::Asked(DiskOp::Write { at, record, not_after: Some(until) })
+                }
+            }
+            read @ DiskOp::Read { .. } => GroupDisk::Asked(read),
+        };
+    }
+
+    /// What became of it.
+    pub(crate) fn take_group_disk(&mut self) -> Option<Result<GroupRecords, DiskError>> {
+        match core::mem::take(&mut self.group_disk) {
+            GroupDisk::Done(result) => Some(result),
+            other => {
+                self.group_disk = other;
+                None
+            }
+        }
+    }
+
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        if let GroupDisk::Asked(op) = &self.group_disk {
+            let op = op.clone();
+            self.group_disk = GroupDisk::UnderWay;
+            return Some(Output::Disk { tag: GROUPS_TAG, op });
+        }
+        if let Some(op) = self.command.take() {
+            return Some(Output::Reservation { tag: OWN, op });
+        }
+        match self.membership.poll_command() {
+            Some(Command::Reservation(op)) => return Some(Output::Reservation { tag: FENCE, op }),
+            Some(Command::Heartbeat(node)) => {
+                let op = DiskOp::Read { first: layout::heartbeat(node), count: 1 };
+                return Some(Output::Disk { tag: FENCE_TAG, op });
+            }
+            None => {}
+        }
+        self.disk.take().map(|(tag, op)| Output::Disk { tag, op })
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {

@@ -1,13 +1,16 @@
 //! The node as its outside sees it: inputs, outputs, stages.
 
 use quorate_base::event::{Event, Trace, TraceClock, TraceSink};
+use quorate_base::reservation::{Attention, ReservationAnswer, ReservationError, ReservationOp};
 use quorate_base::text::format_cut;
 use quorate_base::{DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, LevelDecl, LevelOrder, NodeId};
 use quorate_database::EndAction;
+use quorate_epitaph::Epitaph;
 use quorate_membership::{Change, Deregister, DeregisterError, Membership, Notification, Post, RegisterError};
 
 use crate::birth::{Birth, BirthOutput, Boot};
-use crate::live::Live;
+use crate::history::History;
+use crate::live::{Live, OWN};
 
 /// One input.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,15 @@ pub enum Input<'a> {
     Datagram(&'a [u8]),
     /// The NIC's link went up or down.
     Carrier(bool),
+    /// A reservation command is done.
+    Reservation {
+        /// Which.
+        tag: DiskTag,
+        /// How it ended. No answer may come while its fate is open.
+        result: Result<&'a ReservationAnswer, ReservationError>,
+    },
+    /// A read was answered by this unit attention, and is repeated by the port. It comes before that read's completion.
+    Attention(Attention),
 }
 
 /// One output.
@@ -37,6 +49,13 @@ pub enum Output {
         tag: DiskTag,
         /// What.
         op: DiskOp,
+    },
+    /// Begin a reservation command.
+    Reservation {
+        /// To be given back with its answer.
+        tag: DiskTag,
+        /// What.
+        op: ReservationOp,
     },
     /// The node has ended; nothing comes after it. Datagrams that were posted before are to be sent.
     Halt(HaltReason),
@@ -69,6 +88,8 @@ pub struct Node {
     carrier: bool,
     ends: Option<(EndAction, EndAction)>,
     output: Option<Output>,
+    epitaph: Option<Epitaph>,
+    history: History,
     last: Instant,
 }
 
@@ -150,8 +171,26 @@ impl Node {
             carrier: true,
             ends: None,
             output: None,
+            epitaph: None,
+            history: History::default(),
             last: Instant::ZERO,
         })
+    }
+
+    /// What this machine's last life left, before the first input. The trace tells it right after `boot`, the console when it
+    /// is asked.
+    pub fn set_epitaph(&mut self, epitaph: Epitaph) {
+        self.epitaph = Some(epitaph);
+    }
+
+    /// The last transitions, as this life saw them.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// How this machine's last life ended, if it left word.
+    pub fn epitaph(&self) -> Option<&Epitaph> {
+        self.epitaph.as_ref()
     }
 
     /// Takes one input. Outputs are drained by [`poll_output`](Self::poll_output) after each call.
@@ -163,15 +202,24 @@ impl Node {
         let mut trace = Trace::new(now, &mut self.clock, ports.sink);
         let halt = match &mut self.stage {
             Stage::Halted(_) => return,
-            Stage::Live(live) => live.handle(now, input, self.carrier, ports.post, &mut trace),
+            Stage::Live(live) => {
+                let halt = live.handle(now, input, self.carrier, ports.post, &mut trace);
+                live.remember(now, &mut self.history);
+                halt
+            }
             Stage::Birth(birth) => {
                 let done = match input {
                     Input::Disk { result, .. } => birth.completed(now, result),
+                    Input::Reservation { result, .. } => birth.reservation(now, result),
+                    Input::Attention(_) => {
+                        birth.attention();
+                        None
+                    }
                     Input::Tick | Input::Datagram(_) | Input::Carrier(_) => None,
                 };
                 match done {
                     None => None,
-                    Some(BirthOutput::Disk(..)) => None,
+                    Some(BirthOutput::Disk(..) | BirthOutput::Reservation(_)) => None,
                     Some(BirthOutput::Halt(reason)) => Some(reason),
                     Some(BirthOutput::Born) => self.begin_life(now, ports),
                 }
@@ -199,7 +247,13 @@ impl Node {
         let mut trace = Trace::new(now, &mut self.clock, ports.sink);
         trace.receive(born.lamport);
         trace.event(Event::Boot { version: &self.version, cmdline: &self.cmdline });
+        if let Some(epitaph) = &self.epitaph {
+            trace.event(epitaph.event());
+        }
         let mut live = Live::new(&boot, &born, now);
+        if let Some(registration) = born.registration {
+            live.lock.guard_reservation(registration, &mut trace);
+        }
         for l in &self.levels {
             let decl = LevelDecl {
                 order: l.order,
@@ -220,6 +274,8 @@ impl Node {
         let mut trace = Trace::new(now, &mut self.clock, ports.sink);
         if let Stage::Live(live) = &mut self.stage {
             live.membership.deregister_all(&mut trace);
+            // Before the stage is over: no request of this life is given out any more from here on.
+            live.say_halted(now, ports.post, &mut trace);
         }
         let text = format_cut::<192>(format_args!("{reason}"));
         if reason.is_wanted() {
@@ -244,9 +300,10 @@ impl Node {
             return Some(output);
         }
         match &mut self.stage {
-            Stage::Live(live) => live.poll_disk().map(|(tag, op)| Output::Disk { tag, op }),
+            Stage::Live(live) => live.poll_output(),
             Stage::Birth(birth) => match birth.poll(self.last)? {
                 BirthOutput::Disk(tag, op) => Some(Output::Disk { tag, op }),
+                BirthOutput::Reservation(op) => Some(Output::Reservation { tag: OWN, op }),
                 // A halt without an input: the next tick reports it, because events need their ports.
                 BirthOutput::Halt(reason) => {
                     self.stage = Stage::Halted(reason);
@@ -309,6 +366,11 @@ impl Node {
         self.live().map(|l| &l.membership)
     }
 
+    /// How many frames its interconnect sent, took and dropped, once the node lives.
+    pub fn frames(&self) -> Option<&quorate_interconnect::Counters> {
+        self.live().map(|l| l.net.counters())
+    }
+
     pub(crate) fn live(&self) -> Option<&Live> {
         match &self.stage {
             Stage::Live(live) => Some(live),
@@ -323,9 +385,30 @@ impl Node {
         }
     }
 
-    /// Whether this node may write to the shared disk now: its lease stands. Every layer asks before it submits.
+    /// Whether this node may write to the shared disk now: its lease stands, and so does its registration if the cluster
+    /// fences by the reservation. Every layer asks before it submits.
     pub fn may_write(&self, now: Instant) -> bool {
-        self.live().is_some_and(|l| !l.lock.frozen(now) && now < l.lock.lease_until())
+        self.live().is_some_and(|l| !l.lock.frozen(now) && now < l.lock.lease_until() && l.lock.is_open())
+    }
+
+    /// How the cluster fences, once the node lives.
+    pub fn fence_method(&self) -> Option<quorate_base::FenceMethod> {
+        self.live().map(|l| l.fence_method())
+    }
+
+    /// Whether the hardware watchdog may be patted now (DESIGN 7). Asked after a turn, when everything that was due is done:
+    /// - no work that was due is left lying;
+    /// - a member's lease stands, or it ran out and the node knows that it is frozen: an outage of the disk, however long,
+    ///   resets nobody;
+    /// - a node that is being born or in no view yet has no lease and needs none: that it does what is due is enough;
+    /// - a node that has halted is not patted any more. What becomes of its machine then is [`Node::end_action`]'s.
+    pub fn may_pat(&self, now: Instant) -> bool {
+        let through = now < self.poll_timeout();
+        match &self.stage {
+            Stage::Birth(_) => through,
+            Stage::Live(live) => through && live.lease_in_hand(now),
+            Stage::Halted(_) => false,
+        }
     }
 
     /// Asks for a graceful leave (EP p. 6).
@@ -382,6 +465,45 @@ impl Node {
     pub fn poll_level(&self) -> Option<LevelOrder> {
         let membership = &self.live()?.membership;
         membership.member().levels().iter().map(|l| l.order).find(|order| membership.has_notification(*order))
+    }
+
+    /// Calls group services with a way out through this node: to the link, sealed, and to the trace. `None` unless it lives.
+    pub(crate) fn with_groups<R>(
+        &mut self,
+        now: Instant,
+        ports: &mut Ports<'_>,
+        f: impl FnOnce(&mut dyn quorate_groups::Outside) -> R,
+    ) -> Option<R> {
+        let Stage::Live(live) = &mut self.stage else { return None };
+        let mut trace = Trace::new(now, &mut self.clock, ports.sink);
+        Some(f(&mut crate::groups::Around { live, post: ports.post, trace: &mut trace }))
+    }
+
+    /// The next message for group services.
+    pub(crate) fn take_group_message(&mut self) -> Option<crate::live::GroupMessage> {
+        self.live_mut()?.take_group_message()
+    }
+
+    /// What became of their request to the disk.
+    pub(crate) fn take_group_disk(&mut self) -> Option<Result<crate::live::GroupRecords, DiskError>> {
+        self.live_mut()?.take_group_disk()
+    }
+
+    pub(crate) fn group_disk_is_free(&self) -> bool {
+        self.live().is_some_and(Live::group_disk_is_free)
+    }
+
+    pub(crate) fn begin_group_disk(&mut self, now: Instant, op: DiskOp) {
+        if let Some(live) = self.live_mut() {
+            live.begin_group_disk(now, op);
+        }
+    }
+
+    fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.stage {
+            Stage::Live(live) => Some(live),
+            _ => None,
+        }
     }
 
     /// A level's thread of control takes its notification (EP p. 5: it blocks until there is one).

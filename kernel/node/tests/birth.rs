@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
 use quorate_base::event::{Event, Record, TraceSink};
 use quorate_base::level::LevelDecl;
+use quorate_base::reservation::{Attention, Held, Keys, ReservationAnswer, ReservationCapabilities, ReservationType};
 use quorate_base::{
-    BootNonce, ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId, Timing,
+    BootNonce, ClusterId, DiskError, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, Instant, NodeId,
+    ReservationError, ReservationKey, ReservationOp, Timing,
 };
 use quorate_database::{ClusterKey, EndAction, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout};
 use quorate_interconnect::Destination;
@@ -51,7 +53,47 @@ struct World {
     now: Instant,
     /// Another machine beats under this id, every so many µs.
     beats: Option<Heartbeat>,
+    /// What the disk says to each kind of reservation command; `None`: it has none.
+    target: Option<Target>,
+    asked: Vec<ReservationOp>,
     outside: Outside,
+}
+
+/// A target with one nexus.
+#[derive(Default)]
+struct Target {
+    registered: Option<ReservationKey>,
+    held: Option<Held>,
+    /// So many commands are eaten by unit attentions.
+    attentions: u32,
+}
+
+impl Target {
+    fn answer(&mut self, op: &ReservationOp) -> Result<ReservationAnswer, ReservationError> {
+        if self.attentions > 0 {
+            self.attentions -= 1;
+            return Err(ReservationError::Attention(Attention::Reset));
+        }
+        Ok(match op {
+            ReservationOp::Capabilities => ReservationAnswer::Capabilities(ReservationCapabilities {
+                all_registrants: true,
+                ..ReservationCapabilities::default()
+            }),
+            ReservationOp::ReadKeys => {
+                ReservationAnswer::Keys(Keys { keys: self.registered.into_iter().collect(), ..Keys::default() })
+            }
+            ReservationOp::ReadReservation => ReservationAnswer::Reservation(self.held),
+            ReservationOp::Register { key, .. } => {
+                self.registered = *key;
+                ReservationAnswer::Done
+            }
+            ReservationOp::Reserve { kind, .. } => {
+                self.held = Some(Held { holder: ReservationKey(0), kind: *kind });
+                ReservationAnswer::Done
+            }
+            ReservationOp::Preempt { .. } | ReservationOp::ResetUnit => return Err(ReservationError::Device),
+        })
+    }
 }
 
 impl World {
@@ -64,7 +106,10 @@ impl World {
             nodes: 3,
             levels_max: 32,
             fence: Default::default(),
+            preempted: Default::default(),
+            registrants: Default::default(),
             key: ClusterKey([0; 32]),
+            key_epoch: 0,
         };
         let mut disk = BTreeMap::new();
         for copy in [0, 1] {
@@ -75,7 +120,20 @@ impl World {
             disk.insert(layout::config(n), config.encode(CLUSTER, n));
         }
         let outside = Outside { panics: Vec::new(), boots: Vec::new() };
-        Self { disk, bad: Vec::new(), written: Vec::new(), now: Instant(1000), beats: None, outside }
+        let (target, asked) = (None, Vec::new());
+        Self { disk, bad: Vec::new(), written: Vec::new(), now: Instant(1000), beats: None, target, asked, outside }
+    }
+
+    /// The database asks for reservations.
+    fn reserved(mut self, target: Option<Target>) -> Self {
+        for copy in [0, 1] {
+            let raw = self.disk[&layout::superblock(copy)];
+            let mut superblock = Superblock::decode(&raw, copy).good().unwrap().clone();
+            superblock.fence = FenceMethod::Reservation;
+            self.disk.insert(layout::superblock(copy), superblock.encode(copy));
+        }
+        self.target = target;
+        self
     }
 
     fn lived(mut self, machine: MachineId, heartbeat: Heartbeat) -> Self {
@@ -95,8 +153,13 @@ impl World {
         let mut node = Node::new(boot, [LevelDecl::new(0, "membership")], "test", "").unwrap();
         let end = self.now.plus_ms(5000);
         let mut input: Option<(DiskTag, Result<Vec<u8>, DiskError>)> = None;
+        let mut answer: Option<(DiskTag, Result<ReservationAnswer, ReservationError>)> = None;
         while self.now < end && node.halted().is_none() && self.written.len() < writes {
             let mut ports = Ports { post: &mut Nobody, sink: &mut self.outside };
+            if let Some((tag, result)) = answer.take() {
+                let result = result.as_ref().map_err(|error| *error);
+                node.handle(self.now, Input::Reservation { tag, result }, &mut ports);
+            }
             match input.take() {
                 Some((tag, Ok(bytes))) => node.handle(self.now, Input::Disk { tag, result: Ok(&bytes) }, &mut ports),
                 Some((tag, Err(e))) => node.handle(self.now, Input::Disk { tag, result: Err(e) }, &mut ports),
@@ -105,6 +168,11 @@ impl World {
             self.now += 100;
             match node.poll_output() {
                 Some(Output::Disk { tag, op }) => input = Some((tag, self.disk_op(op))),
+                Some(Output::Reservation { tag, op }) => {
+                    self.asked.push(op);
+                    let unsupported = Err(ReservationError::Unsupported);
+                    answer = Some((tag, self.target.as_mut().map_or(unsupported, |target| target.answer(&op))));
+                }
                 Some(Output::Halt(_)) => break,
                 None => self.now = self.now.max(node.poll_timeout()),
             }
@@ -222,6 +290,38 @@ fn a_foreign_nonce_in_the_identity_after_a_beat_ends_the_node() {
     }
     assert_eq!(node.halted(), Some(HaltReason::ForeignNonce { found: BootNonce(99) }));
     assert_eq!(world.written, [layout::identity(me(), 0)]);
+}
+
+#[test]
+fn design_7_the_key_is_registered_and_proved_before_the_identity_is_written() {
+    for attentions in 0..4 {
+        let mut world = World::new().reserved(Some(Target { attentions, ..Target::default() }));
+        let node = world.run(boot(), 1);
+        assert_eq!((node.halted(), &world.written[..]), (None, &[layout::identity(me(), 0)][..]));
+        let target = world.target.unwrap();
+        let owner = target.registered.and_then(ReservationKey::owner).unwrap();
+        assert_eq!((owner.node, owner.incarnation), (me(), Incarnation(1)));
+        assert!(target.held.is_some());
+        assert_eq!(world.asked.last(), Some(&ReservationOp::ReadReservation));
+    }
+}
+
+#[test]
+fn a_disk_without_reservations_is_refused_by_name() {
+    let mut world = World::new().reserved(None);
+    let node = world.run(boot(), 1);
+    assert_eq!(node.halted(), Some(HaltReason::NoReservations));
+    assert!(world.written.is_empty());
+    assert!(world.outside.panics[0].contains("db create IMAGE --fence lease"), "{:?}", world.outside.panics);
+}
+
+#[test]
+fn a_foreign_reservation_is_refused_by_name() {
+    let held = Some(Held { holder: ReservationKey(0xabc), kind: ReservationType::Other(3) });
+    let mut world = World::new().reserved(Some(Target { held, ..Target::default() }));
+    let node = world.run(boot(), 1);
+    assert_eq!(node.halted(), Some(HaltReason::ForeignReservation { kind: 3 }));
+    assert!(world.written.is_empty());
 }
 
 #[test]

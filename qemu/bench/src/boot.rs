@@ -1,18 +1,17 @@
 //! How long a third node takes from its process's start to joined, clean, TCG, direct boot.
 
 use quorate_base::{NodeId, NodeSet, NodeState};
-use quorate_launch::Tools;
 use quorate_scenario::Trouble;
 
 use crate::report::Report;
-use crate::rig::{Rig, has_state, level, seconds};
+use crate::rig::{Bed, Rig, has_state, level, seconds};
 
 /// The most that joining may take beyond QEMU's own start, s (DESIGN 10).
 const TARGET_S: f64 = 0.3;
 
 /// Measures it `times` times.
-pub(crate) fn run(times: u32, tools: &Tools, report: &mut Report) -> Result<(), Trouble> {
-    let mut rig = Rig::new(3, vec![level(60, "probe-a", 1), level(70, "probe-b", 1)], tools)?;
+pub(crate) fn run(times: u32, bed: Bed<'_>, report: &mut Report) -> Result<(), Trouble> {
+    let mut rig = Rig::new(3, vec![level(60, "probe-a", 1), level(70, "probe-b", 1)], bed)?;
     let Some(third) = NodeId::new(2) else { return Ok(()) };
     let others = rig.nodes.without(third);
     for node in others {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use quorate_base::{NodeId, Timing};
-use quorate_launch::Tools;
 use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
 
 use crate::report::Report;
-use crate::rig::{Rig, level};
+use crate::rig::{Bed, Rig, level};
 
 /// The counters of one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,9 +21,9 @@ struct Counters {
 }
 
 /// Watches three idle nodes for `span_s` seconds.
-pub(crate) fn run(span_s: u32, tools: &Tools, report: &mut Report) -> Result<(), Trouble> {
+pub(crate) fn run(span_s: u32, bed: Bed<'_>, report: &mut Report) -> Result<(), Trouble> {
     let timing = Timing::DEFAULT;
-    let mut rig = Rig::new(3, vec![level(60, "probe-a", 1), level(70, "probe-b", 1)], tools)?;
+    let mut rig = Rig::new(3, vec![level(60, "probe-a", 1), level(70, "probe-b", 1)], bed)?;
     rig.start_all()?;
     let master = rig.master()?;
     // Let what joining left behind come to rest.

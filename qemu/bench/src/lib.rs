@@ -14,11 +14,13 @@ mod scale;
 mod sim;
 mod sizes;
 mod step;
+mod wire;
 
-use quorate_launch::Tools;
+use quorate_launch::iscsi::Disk;
 use quorate_scenario::Trouble;
 
 pub use report::{Bound, Report, Row};
+pub use rig::Bed;
 
 /// A benchmark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,21 +35,24 @@ pub enum Bench {
     Sim,
     /// 2 to 64 nodes in the simulator.
     Scale,
+    /// What the seal costs; transitions under hostile frames.
+    Wire,
 }
 
 impl Bench {
     /// All, with their names.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("boot", Self::Boot),
         ("failover", Self::Failover),
         ("idle", Self::Idle),
         ("sim", Self::Sim),
         ("scale", Self::Scale),
+        ("wire", Self::Wire),
     ];
 
     /// Whether it runs machines.
     pub const fn needs_qemu(self) -> bool {
-        matches!(self, Self::Boot | Self::Failover | Self::Idle)
+        matches!(self, Self::Boot | Self::Failover | Self::Idle | Self::Wire)
     }
 
     fn name(self) -> &'static str {
@@ -72,24 +77,26 @@ pub fn select(names: &[String]) -> Result<Vec<Bench>, String> {
     names.iter().map(find).collect()
 }
 
-/// Runs benchmarks. `short`: fewer repetitions. `tools` are there if one of them needs QEMU.
+/// Runs benchmarks. `short`: fewer repetitions. `bed` is there if one of them needs QEMU, prepared for `disk`: the target
+/// over which the failover is measured as well.
 ///
 /// # Errors
 /// If a cluster cannot be run, or does not do what is to be measured.
 pub fn run(
     benches: &[Bench],
     short: bool,
-    tools: Option<&Tools>,
+    bed: Option<Bed<'_>>,
+    disk: Option<&Disk>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Trouble> {
     let mut report = Report::default();
     for bench in benches {
         progress(&format!("bench {}", bench.name()));
-        let qemu = || tools.ok_or_else(|| Trouble::Broken(format!("bench {} needs QEMU", bench.name())));
+        let qemu = || bed.ok_or_else(|| Trouble::Broken(format!("bench {} needs QEMU", bench.name())));
         match bench {
             Bench::Boot => boot::run(if short { 3 } else { 20 }, qemu()?, &mut report)?,
             Bench::Failover => {
-                failover::run(if short { 3 } else { 20 }, qemu()?, &mut report)?;
+                failover::run(if short { 3 } else { 20 }, qemu()?, disk, &mut report)?;
                 step::run(qemu()?, &mut report)?;
             }
             Bench::Idle => {
@@ -98,6 +105,7 @@ pub fn run(
             }
             Bench::Sim => sim::run(if short { 60 } else { 400 }, &mut report)?,
             Bench::Scale => scale::run(if short { 1 } else { 5 }, &mut report)?,
+            Bench::Wire => wire::run(if short { 5 } else { 30 }, qemu()?, &mut report)?,
         }
     }
     Ok(report)
@@ -109,8 +117,11 @@ mod tests {
 
     #[test]
     fn benchmarks_are_chosen_by_name() {
-        assert_eq!(select(&[]).unwrap().len(), 5);
+        assert_eq!(select(&[]).unwrap().len(), 6);
         assert_eq!(select(&["idle".into(), "boot".into()]), Ok(vec![Bench::Idle, Bench::Boot]));
-        assert_eq!(select(&["x".into()]), Err("no benchmark `x`; there are boot, failover, idle, sim, scale".into()));
+        assert_eq!(
+            select(&["x".into()]),
+            Err("no benchmark `x`; there are boot, failover, idle, sim, scale, wire".into())
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_base::{Barriers, NodeId, NodeSet, NodeState};
-use quorate_launch::Tools;
+use quorate_launch::{Nic, Tools};
 use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
 use quorate_scenario::belief::{Beliefs, SeenView};
@@ -13,6 +13,18 @@ use quorate_trace::Line;
 
 /// Nothing that is measured takes longer, µs.
 const PATIENCE_US: u64 = 60_000_000;
+
+/// So many lines of each node are told when something does not come about.
+const LAST_LINES: usize = 12;
+
+/// What clusters are made on.
+#[derive(Clone, Copy, Debug)]
+pub struct Bed<'a> {
+    /// QEMU and the node image.
+    pub tools: &'a Tools,
+    /// The NICs' model.
+    pub nic: Nic,
+}
 
 /// A cluster and what its nodes believe.
 #[derive(Debug)]
@@ -51,8 +63,17 @@ impl Rig {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn new(nodes: u8, levels: Vec<Level>, tools: &Tools) -> Result<Self, Trouble> {
-        let world = World::new(WorldOptions { levels, ..WorldOptions::new(nodes) }, tools)?;
+    pub fn new(nodes: u8, levels: Vec<Level>, bed: Bed<'_>) -> Result<Self, Trouble> {
+        Self::of(WorldOptions { levels, ..WorldOptions::new(nodes) }, bed)
+    }
+
+    /// Makes a cluster; nothing is started yet.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn of(options: WorldOptions, bed: Bed<'_>) -> Result<Self, Trouble> {
+        let nodes = options.nodes;
+        let world = World::new(WorldOptions { nic: bed.nic, ..options }, bed.tools)?;
         Ok(Self { world, beliefs: Beliefs::default(), nodes: NodeSet::first(nodes), seen: 0 })
     }
 
@@ -121,10 +142,22 @@ impl Rig {
                 }
             }
             if self.world.now_us() >= until_us {
-                return Err(Trouble::Failed(format!("bench: {what} did not come about")));
+                return Err(Trouble::Failed(format!("bench: {what} did not come about\n{}", self.last_lines())));
             }
             self.world.wait(self.seen, until_us)?;
         }
+    }
+
+    /// What each node traced last, and the harness.
+    fn last_lines(&mut self) -> String {
+        let lines = self.world.lines(0);
+        let mut told = Vec::new();
+        for node in self.nodes.iter().map(|n| Some(n.get())).chain([None]) {
+            let of_node: Vec<_> = lines.iter().filter(|l| l.node == node).collect();
+            let from = of_node.len().saturating_sub(LAST_LINES);
+            told.extend(of_node.iter().skip(from).map(|l| l.to_json()));
+        }
+        told.join("\n")
     }
 
     /// Waits until each of `nodes` has adopted a view in which all of them are joined in their present life.

@@ -4,11 +4,10 @@
 //! notification at the master.
 
 use quorate_base::NodeId;
-use quorate_launch::Tools;
 use quorate_scenario::Trouble;
 
 use crate::report::Report;
-use crate::rig::{Rig, level, seconds};
+use crate::rig::{Bed, Rig, level, seconds};
 
 /// Barriers of the level: so many steps less one are counted.
 const BARRIERS: u8 = 16;
@@ -17,8 +16,8 @@ const BARRIERS: u8 = 16;
 const NODES: u8 = 3;
 
 /// Measures one join.
-pub(crate) fn run(tools: &Tools, report: &mut Report) -> Result<(), Trouble> {
-    let mut rig = Rig::new(NODES, vec![level(60, "steps", BARRIERS)], tools)?;
+pub(crate) fn run(bed: Bed<'_>, report: &mut Report) -> Result<(), Trouble> {
+    let mut rig = Rig::new(NODES, vec![level(60, "steps", BARRIERS)], bed)?;
     let Some(joiner) = NodeId::new(NODES - 1) else { return Ok(()) };
     let others = rig.nodes.without(joiner);
     for node in others {

@@ -8,6 +8,9 @@ use crate::line::{Life, Line, What};
 use crate::map::{Map, Set};
 use crate::rule::{Findings, Rule};
 
+/// After these a life may end without a word, and the guest may come back as another one: by the harness, or by a watchdog.
+const ENDS_LIVES: &[&str] = &["kill", "reset", "pause", "freeze", "disk_tear", "hang", "panic", "fault"];
+
 /// How much of a life is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LifeEnd {
@@ -77,15 +80,12 @@ impl Form {
         }
         self.harness_seq = line.seq.saturating_add(1);
         match &line.what {
-            What::Step { verb, nodes } => {
-                // After these a life may end without a word, and the guest may come back as another one.
-                if matches!(verb.as_str(), "kill" | "reset" | "pause" | "freeze" | "disk_tear") {
-                    for node in nodes {
-                        match self.streams.get_mut(node) {
-                            Some(stream) if !stream.ended && !stream.hit => stream.hit = true,
-                            // Started, but its first line is still on its way.
-                            _ => _ = self.hit_before_boot.insert(*node),
-                        }
+            What::Step { verb, nodes } if ENDS_LIVES.contains(&verb.as_str()) => {
+                for node in nodes {
+                    match self.streams.get_mut(node) {
+                        Some(stream) if !stream.ended && !stream.hit => stream.hit = true,
+                        // Started, but its first line is still on its way.
+                        _ => _ = self.hit_before_boot.insert(*node),
                     }
                 }
             }
@@ -124,6 +124,12 @@ impl Form {
             out.add(Rule::BootFirst, "`boot` in the middle of an incarnation");
         }
         let Some(stream) = self.streams.get_mut(&node) else { return };
+        if let What::Epitaph { last_inc } = line.what {
+            // Told once, right after `boot`, and of a life before this one.
+            if stream.next_seq != 1 || last_inc >= line.inc && last_inc.is_some() {
+                out.add(Rule::Form, format!("an epitaph of incarnation {last_inc:?} as line {}", line.seq));
+            }
+        }
         if stream.ended {
             out.add(Rule::AfterHalt, "a line after `panic` or `halt`");
         }

@@ -22,6 +22,7 @@
 
 mod forced;
 mod form;
+mod groups;
 mod history;
 mod ledger;
 mod line;
@@ -36,12 +37,14 @@ mod vector;
 
 pub use history::{Members, wrong_successor};
 pub use line::{
-    Barriers, FenceMethod, Life, Line, LockPhase, NodeState, RoundName, StallEvent, StepEvent, Transition, Via, What,
+    Barriers, FenceMethod, Life, Line, LockPhase, NodeState, Ordered, RoundName, StallEvent, StepEvent, Transition,
+    Via, What,
 };
 pub use report::{Counts, Report, check, check_file};
 pub use rule::{Rule, Violation};
 
 use form::Form;
+use groups::Groups;
 use history::History;
 use rule::Findings;
 use serde_json::Value;
@@ -97,6 +100,7 @@ pub struct Checker {
     history: History,
     steps: Steps,
     stalls: Stalls,
+    groups: Groups,
     storage: Storage,
     now: (u64, u64),
     waiting: Vec<(u64, Line)>,
@@ -116,6 +120,7 @@ impl Checker {
             history,
             steps: Steps::default(),
             stalls: Stalls::default(),
+            groups: Groups::default(),
             now: (0, 0),
             storage: Storage::default(),
             waiting: Vec::new(),
@@ -178,6 +183,7 @@ impl Checker {
         let around = around(self.now, &self.history, &self.storage, &self.form);
         self.stalls.finish(&around, &mut self.out);
         self.out.at(0, None);
+        self.groups.finish(&mut self.out);
         if self.lines == 0 {
             self.out.add(Rule::Form, "the trace is empty");
         }
@@ -234,6 +240,7 @@ impl Checker {
             writes: self.storage.writes,
             waits: self.stalls.reports,
             asserts: self.asserts,
+            group_places: self.groups.places(),
             tolerated: self.out.tolerated + self.steps.ledger.tolerated,
         }
     }
@@ -259,6 +266,7 @@ impl Checker {
                 return self.history.on_lock(life, (*phase, *ballot), &self.form.lives, out);
             }
             What::Suspect { .. } => self.history.doubt(),
+            What::Ordered(event) => return self.groups.on_ordered(life, event, out),
             What::Freeze | What::Thaw => return self.history.on_freeze(life, matches!(line.what, What::Freeze)),
             What::View { ballot, view, members } => {
                 if let Some((state, inc)) = members.get(&life.node)

@@ -250,12 +250,31 @@ pub enum What {
     Overdue(StallEvent),
     /// A shared block was written.
     SharedWrite { region: String, issued_nt_us: u64 },
+    /// This node's part in the reservation: it stands, or else it is in doubt or gone.
+    Reservation { stands: bool },
     /// An unwanted halt.
     Panic { reason: String },
     /// A wanted halt.
     Halt { reason: String },
+    /// Something in the order of group services.
+    Ordered(Ordered),
+    /// How the machine's last life ended.
+    Epitaph { last_inc: Option<u32> },
     /// Any other event, by its name.
     Other(String),
+}
+
+/// Something in the order of group services: the same at every node that delivers it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ordered {
+    /// The frame's place.
+    pub order: u64,
+    /// The place in the frame.
+    pub index: u64,
+    /// The event with all its fields but those of the node that wrote it, as text.
+    pub what: String,
+    /// A message with group data: its merge and subgroup.
+    pub data: Option<(u64, u64)>,
 }
 
 /// One line.
@@ -368,8 +387,48 @@ fn what(v: &Value, ev: &str) -> Result<What, String> {
         "overdue" => What::Overdue(stall(v)?),
         "panic" => What::Panic { reason: text(v, "reason")?.into() },
         "halt" => What::Halt { reason: text(v, "reason")?.into() },
+        "epitaph" => epitaph(v)?,
+        "group_epoch" | "group_message" | "group_change" | "ack_round" | "merge" => What::Ordered(ordered(v, ev)?),
+        // A copy is each node's own.
+        "domain" if text(v, "phase")? != "copy" => What::Ordered(ordered(v, ev)?),
+        "reservation" => match text(v, "phase")? {
+            "stands" => What::Reservation { stands: true },
+            "doubt" | "absent" => What::Reservation { stands: false },
+            other => return Err(format!("`phase` is \"{other}\"")),
+        },
         other => What::Other(other.into()),
     })
+}
+
+fn ordered(v: &Value, ev: &str) -> Result<Ordered, String> {
+    let order = number(v, "order")?;
+    let index = if ev == "group_epoch" { 0 } else { number(v, "index")? };
+    let own = |key: &str| !["t_us", "node", "inc", "nt_us", "seq", "lc"].contains(&key);
+    let fields = v.as_object().ok_or("no object")?.iter().filter(|(key, _)| own(key));
+    let what = fields.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+    let data = match ev {
+        "merge" if text(v, "phase")? == "data" => Some((number(v, "merge")?, number(v, "number")?)),
+        _ => None,
+    };
+    Ok(Ordered { order, index, what, data })
+}
+
+fn epitaph(v: &Value) -> Result<What, String> {
+    let how = text(v, "how")?;
+    if !["halt", "panic", "bug", "exception", "watchdog", "reset"].contains(&how) {
+        return Err(format!("`how` is \"{how}\""));
+    }
+    if text(v, "reason")?.is_empty() {
+        return Err("`reason` is empty".into());
+    }
+    number(v, "last_nt_us")?;
+    let events = field_of(v, "events")?.as_array().ok_or("`events` is not a list")?;
+    for event in events {
+        text(event, "ev")?;
+        number(event, "nt_us")?;
+        number(event, "seq")?;
+    }
+    Ok(What::Epitaph { last_inc: optional(v, "last_inc", number32)? })
 }
 
 fn fence(v: &Value, ev: &str) -> Result<What, String> {

@@ -40,6 +40,8 @@ pub struct Counts {
     pub waits: u64,
     /// Expectations of the scenario.
     pub asserts: u64,
+    /// Things in the order of group services, each counted once.
+    pub group_places: u64,
     /// What could not be proved because a killed node's last lines are missing.
     pub tolerated: u64,
 }

@@ -115,6 +115,8 @@ rules! {
     ServicesEarly,
     /// A node that was put out wrote something shared.
     WriteAfterFence,
+    /// A write, also of the own heartbeat, that was issued while the own registration with the reservation was in doubt.
+    Doubt,
     /// A shared write after the lease had run out, or while frozen.
     Lease,
     /// A lease that does not run from the submission of a write of its own heartbeat (DESIGN 4).
@@ -123,6 +125,12 @@ rules! {
     FreezeThaw,
     /// `suspect` and `trust` of one peer on one path do not alternate.
     SuspectTrust,
+    /// Two nodes delivered something else at one place of group services' order, or one went back in it (MISSION F1).
+    GroupOrder,
+    /// A node left out what others delivered between two things that it delivered.
+    GroupGap,
+    /// The data of a subgroup was sent twice in one merge (MISSION F4).
+    GroupData,
     /// The harness: an expectation did not hold.
     Assert,
     /// The harness: the run as a whole failed.

@@ -14,6 +14,9 @@ use crate::rule::{Findings, Rule};
 /// Leases that a write may have been issued under. A write is aborted long before so many more beats.
 const LEASES: usize = 8;
 
+/// Lines of two nodes are received in the order of their events but for so many µs.
+const RECEIPT_US: u64 = 50_000;
+
 /// Writes of a heartbeat that a lease may begin with: the look after the write comes before the next write.
 const BEATS: usize = 4;
 
@@ -30,6 +33,13 @@ struct Own {
     froze_nt_us: Option<u64>,
     thawed_nt_us: Option<u64>,
     silent: Vec<((u8, Via), bool)>,
+    /// When its registration was last in doubt, and when it stood again, by its own clock.
+    doubt_nt_us: Option<u64>,
+    stands_nt_us: Option<u64>,
+    /// The least that the moment of the run at which a line of its was received is ahead of its own clock.
+    offset_us: Option<u64>,
+    /// When its newest write was issued, by its own clock: it may be judged before the fence is known.
+    wrote_nt_us: Option<u64>,
     /// When it adopted a view that puts it out, by its own clock.
     put_out_nt_us: Option<u64>,
 }
@@ -47,6 +57,8 @@ pub(crate) struct Storage {
     own: Map<Life, Own>,
     /// The first fence of a life that holds.
     fenced: Map<Life, Fenced>,
+    /// When the reservation shut a life out: nothing of it lands any more, not even a heartbeat.
+    shut_out: Map<Life, u64>,
     /// Fences under way: who, of whom.
     begun: Vec<(Life, Life)>,
     /// Lives that know that they were put out.
@@ -78,6 +90,9 @@ impl Storage {
         if !self.put_out.is_empty() && self.put_out.contains(&life) {
             self.after_put_out(life, line, out);
         }
+        let ahead = line.t_us.saturating_sub(line.nt_us);
+        let offset = &mut self.own.entry(life).or_default().offset_us;
+        *offset = Some(offset.map_or(ahead, |offset| offset.min(ahead)));
         match &line.what {
             // One that says itself that it ends needs no waiting out.
             What::Panic { .. } | What::Halt { .. } => {
@@ -93,6 +108,14 @@ impl Storage {
             What::SharedWrite { region, issued_nt_us } => {
                 self.writes += 1;
                 self.check_write(life, line, (region, *issued_nt_us), exact, out);
+            }
+            What::Reservation { stands } => {
+                let own = self.own.entry(life).or_default();
+                if *stands {
+                    own.stands_nt_us = Some(line.nt_us);
+                } else if own.doubt_nt_us.is_none() || own.stands_nt_us.is_some() {
+                    (own.doubt_nt_us, own.stands_nt_us) = (Some(line.nt_us), None);
+                }
             }
             What::Freeze | What::Thaw => {
                 let frozen = matches!(line.what, What::Freeze);
@@ -129,7 +152,11 @@ impl Storage {
         match &line.what {
             What::Panic { .. } | What::Halt { .. } => self.put_out.retain(|known| *known != life),
             // What it lets go of, what it notes, and a write that was on its way and is only reported now.
-            What::Deregister { .. } | What::Freeze | What::SharedWrite { .. } | What::Other(_) => {}
+            What::Deregister { .. }
+            | What::Freeze
+            | What::Reservation { .. }
+            | What::SharedWrite { .. }
+            | What::Other(_) => {}
             What::Lock { phase: LockPhase::Released | LockPhase::Lost, .. } => {}
             // What that view says of whole nodes.
             What::State { level: None, .. } => {}
@@ -156,6 +183,16 @@ impl Storage {
         self.fences += 1;
         let first = self.fenced.entry(peer).or_insert(Fenced { lc: line.lc, t_us: line.t_us, method });
         first.lc = first.lc.min(line.lc);
+        if method == FenceMethod::Reservation {
+            let shut_us = *self.shut_out.entry(peer).or_insert(line.t_us);
+            let own = self.own.get(&peer).filter(|_| !exact);
+            let wrote = own.and_then(|own| Some(own.wrote_nt_us? + own.offset_us?)).unwrap_or(0);
+            if wrote.saturating_sub(RECEIPT_US) > shut_us {
+                let what =
+                    format!("{peer} wrote at {wrote} µs of the run, the reservation had shut it out at {shut_us} µs");
+                out.add(Rule::WriteAfterFence, what);
+            }
+        }
         let until = self.own.get(&peer).and_then(|own| own.lease_end_t_us);
         if let Some(until) = until.filter(|until| exact && method == FenceMethod::Lease && line.t_us < *until) {
             let what = format!("{peer} is fenced at {} µs, its lease runs until {until} µs of the run", line.t_us);
@@ -190,7 +227,41 @@ impl Storage {
         }
     }
 
+    /// What the reservation forbids: any write of a life that it shut out, and any that is issued in doubt.
+    ///
+    /// When a write was issued is told by its node's own clock. On QEMU that is carried over to the run's by the least delay
+    /// that any line of that life had; a clock that stood still since only makes the write look older.
+    fn check_reservation(
+        &mut self,
+        life: Life,
+        line: &Line,
+        (region, issued): (&str, u64),
+        exact: bool,
+        out: &mut Findings,
+    ) {
+        let own = self.own.entry(life).or_default();
+        own.wrote_nt_us = own.wrote_nt_us.max(Some(issued));
+        let in_doubt = own.doubt_nt_us.is_some_and(|doubt| issued > doubt)
+            && own.stands_nt_us.is_none_or(|stands| issued < stands);
+        if in_doubt {
+            out.add(Rule::Doubt, format!("{region} was written at {issued} µs, when its registration was in doubt"));
+        }
+        let Some(shut_us) = self.shut_out.get(&life).copied() else { return };
+        let issued_t_us = if exact {
+            line.t_us.saturating_sub(line.nt_us.saturating_sub(issued))
+        } else {
+            (issued + own.offset_us.unwrap_or(0)).saturating_sub(RECEIPT_US)
+        };
+        if issued_t_us > shut_us {
+            let what = format!(
+                "{region} was written at {issued_t_us} µs of the run, the reservation had shut it out at {shut_us} µs"
+            );
+            out.add(Rule::WriteAfterFence, what);
+        }
+    }
+
     fn check_write(&mut self, life: Life, line: &Line, (region, issued): (&str, u64), exact: bool, out: &mut Findings) {
+        self.check_reservation(life, line, (region, issued), exact, out);
         // The heartbeat is the one block that a node may still write: a write of it may be on its way at any time.
         let own_heartbeat = region.strip_prefix("heartbeat.").and_then(|n| n.parse().ok()) == Some(life.node);
         let own = self.own.entry(life).or_default();

@@ -57,9 +57,11 @@ impl Vectors {
         self.came.entry((life, level)).or_insert(at.lc);
         let is = self.state(life, level, subject, ledger, at);
         let told = self.told(life, level, subject).is_some();
+        // What a node that was put out while it stood still takes from its queue then is about the time before.
+        let late = || at.history.seen_before(life, ForcedLeaving, at.lc);
         let legal = match (event.transition, event.barrier) {
             // What it was is not told of a level that came while the subject was being put out: the join comes first.
-            (Transition::Joining, 0) => is == Inactive || is == ForcedLeaving && !told,
+            (Transition::Joining, 0) => is == Inactive || !told && (is == ForcedLeaving || is == Joined && late()),
             // Joined it is when all have acknowledged, whether or not the level was told (Table 1, second column).
             (Transition::Leaving, 0) if is == Joining => {
                 let join = (subject, Transition::Joining, level);

@@ -56,12 +56,30 @@ fn takeovers_are_fine() {
 }
 
 #[test]
+fn a_node_that_hung_and_tells_of_its_last_life_is_fine() {
+    for (order, verb) in [(Order::Lamport, "hang"), (Order::Receipt, "hang"), (Order::Lamport, "panic")] {
+        let mut lines = whole_life().lines;
+        breaking::set(&mut lines, json!({"do": "kill"}), json!({"do": verb}));
+        cases::epitaph(&mut lines, 1, 0);
+        assert_fine(&lines, Options { order, ..Options::default() });
+    }
+}
+
+#[test]
 fn levels_that_come_at_run_time_are_fine() {
     for order in [Order::Lamport, Order::Receipt] {
         let counts = assert_fine(&story::run_time_level().lines, Options { order, ..Options::default() }).counts;
         assert_eq!((counts.fences, counts.views), (0, 4), "no view changes for a level, and none is fenced");
         assert_fine(&story::service_of_a_dead_node().lines, Options { order, ..Options::default() });
         assert_eq!(assert_fine(&story::overdue().lines, Options { order, ..Options::default() }).counts.waits, 4);
+    }
+}
+
+#[test]
+fn group_services_are_fine() {
+    for order in [Order::Lamport, Order::Receipt] {
+        let counts = assert_fine(&story::group_services().lines, Options { order, ..Options::default() }).counts;
+        assert_eq!(counts.group_places, 11);
     }
 }
 

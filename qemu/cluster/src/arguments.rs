@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quorate_iscsi::PortalError;
+use quorate_launch::iscsi::Disk;
 
 /// Boots clusters under QEMU, plays scenarios, tests, measures.
 #[derive(Debug, Parser)]
@@ -31,12 +33,18 @@ pub enum Verb {
     Mutate(MutateOptions),
     /// Search small systems of the shipped code exhaustively, with all rules or without one
     Model(ModelOptions),
+    /// Run the fuzz targets (needs nightly Rust and cargo-fuzz)
+    Fuzz(FuzzOptions),
     /// Check traces with the independent checker
     Check {
         /// Trace files
         #[arg(required = true, value_name = "TRACE.jsonl")]
         traces: Vec<PathBuf>,
     },
+    /// Ask a node of a running `up` at its console: status, why N, who-is-master, history, waits, …
+    Ask(AskOptions),
+    /// Show a trace as one self-contained HTML page
+    Report(ReportOptions),
     /// Measure
     Bench {
         /// Which benchmarks; all if none is named
@@ -48,7 +56,60 @@ pub enum Verb {
         /// Fewer repetitions
         #[arg(long)]
         short: bool,
+        /// failover: over this iSCSI target as well, with the reservation fence: tgt or lio
+        #[arg(long, value_name = "tgt|lio", value_parser = DiskArgument::target)]
+        disk: Option<DiskArgument>,
+        /// The interconnect's NIC
+        #[arg(long, value_enum, default_value_t = Nic::Virtio)]
+        nic: Nic,
     },
+}
+
+/// A logical block's bytes.
+fn parse_block_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err("disks have blocks of 512 or 4096 bytes".to_owned()),
+    }
+}
+
+/// Other forms of a trace.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Pictures {
+    /// Write a report there: one self-contained HTML page
+    #[arg(long, value_name = "OUT.html")]
+    pub report: Option<PathBuf>,
+    /// Write a trace for Perfetto and Chrome there
+    #[arg(long, value_name = "OUT.json")]
+    pub perfetto: Option<PathBuf>,
+}
+
+/// Options of `ask`.
+#[derive(Clone, Debug, Args)]
+pub struct AskOptions {
+    /// Whom: a node's number, or `master`
+    pub node: String,
+    /// What, as at the node's console; `help` lists it
+    #[arg(required = true, num_args = 1..)]
+    pub text: Vec<String>,
+    /// Of which `up`, by its process id, if several run
+    #[arg(long, value_name = "PID")]
+    pub up: Option<u32>,
+}
+
+/// Options of `report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportOptions {
+    /// The trace, as `run` and `sim` write it with --trace
+    #[arg(value_name = "TRACE.jsonl")]
+    pub trace: PathBuf,
+    /// Where the page goes; beside the trace if it is not said
+    #[arg(short, long, value_name = "OUT.html")]
+    pub output: Option<PathBuf>,
+    /// Write a trace for Perfetto and Chrome there, instead of a page; with -o both
+    #[arg(long, value_name = "OUT.json")]
+    pub perfetto: Option<PathBuf>,
 }
 
 /// What `up` and `run` have in common.
@@ -60,18 +121,96 @@ pub struct Machines {
     /// How the node image is started: by QEMU itself
     #[arg(long, value_enum, default_value_t = Boot::Direct)]
     pub boot: Boot,
-    /// The interconnect's NIC
-    #[arg(long, value_enum, default_value_t = Nic::Virtio)]
-    pub nic: Nic,
-    /// The shared disk's image; made if it is not there. Without it a new one, removed at the end
-    #[arg(long, value_name = "IMAGE")]
-    pub disk: Option<PathBuf>,
+    /// The interconnect's NIC; virtio if neither this nor the scenario says
+    #[arg(long, value_enum)]
+    pub nic: Option<Nic>,
+    /// The shared disk: an image (made if it is not there), `tgt` or `lio` (a new image behind an iSCSI target that is
+    /// started and stopped along with the cluster), or a unit of another target. Without it a new image
+    #[arg(long, value_name = "IMAGE|tgt|lio|iscsi://HOST:PORT/IQN/LUN", value_parser = DiskArgument::parse)]
+    pub disk: Option<DiskArgument>,
     /// Keep consoles, logs and a capture of the interconnect there
     #[arg(long, value_name = "DIR")]
     pub keep_logs: Option<PathBuf>,
     /// Write the trace there
     #[arg(long, value_name = "OUT.jsonl")]
     pub trace: Option<PathBuf>,
+}
+
+/// What `--disk` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskArgument {
+    /// What stands behind the disk.
+    pub disk: Disk,
+    /// The image.
+    pub image: Option<PathBuf>,
+}
+
+impl DiskArgument {
+    fn parse(word: &str) -> Result<Self, PortalError> {
+        Disk::named(word).map(|(disk, image)| Self { disk, image })
+    }
+
+    /// One of our own targets.
+    fn target(word: &str) -> Result<Self, String> {
+        match Disk::named(word).map_err(|e| e.to_string())?.0 {
+            disk @ (Disk::Tgt | Disk::Lio) => Ok(Self { disk, image: None }),
+            _ => Err("it must be tgt or lio".to_owned()),
+        }
+    }
+}
+
+/// Ways to fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fence {
+    /// By time
+    Lease,
+    /// By the disk's persistent reservations
+    Reservation,
+}
+
+impl From<Fence> for quorate_base::FenceMethod {
+    fn from(fence: Fence) -> Self {
+        match fence {
+            Fence::Lease => Self::Lease,
+            Fence::Reservation => Self::Reservation,
+        }
+    }
+}
+
+/// What the disk makes of the commands of a node whose registration was preempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preempted {
+    /// They may be carried out for as long as a request may take; the fence waits for that
+    Lingers,
+    /// They are ended, or carried out before any read or write that comes later
+    Ends,
+}
+
+impl From<Preempted> for quorate_base::Preempted {
+    fn from(preempted: Preempted) -> Self {
+        match preempted {
+            Preempted::Lingers => Self::Lingers,
+            Preempted::Ends => Self::Ends,
+        }
+    }
+}
+
+/// Who holds the reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Registrants {
+    /// All registered nodes, where the disk has that
+    All,
+    /// One of them
+    Only,
+}
+
+impl From<Registrants> for quorate_base::Registrants {
+    fn from(registrants: Registrants) -> Self {
+        match registrants {
+            Registrants::All => Self::All,
+            Registrants::Only => Self::Only,
+        }
+    }
 }
 
 /// Accelerators.
@@ -107,12 +246,15 @@ pub enum Boot {
 pub enum Nic {
     /// virtio-net
     Virtio,
+    /// Intel 82540EM
+    E1000,
 }
 
 impl From<Nic> for quorate_launch::Nic {
     fn from(nic: Nic) -> Self {
         match nic {
             Nic::Virtio => Self::Virtio,
+            Nic::E1000 => Self::E1000,
         }
     }
 }
@@ -123,12 +265,21 @@ pub struct UpOptions {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub nodes: u8,
-    /// Lines instead of a table that is drawn again; ends when all nodes are joined
+    /// Lines instead of the full screen; ends when all nodes are joined
     #[arg(long)]
     pub plain: bool,
     /// With --plain: do not end when all nodes are joined
     #[arg(long)]
     pub keep: bool,
+    /// How nodes that are put out are kept from the disk; for a database that is made now
+    #[arg(long, value_enum, default_value_t = Fence::Lease)]
+    pub fence: Fence,
+    /// What the disk makes of the commands of a preempted node; usual is what is known of the disk
+    #[arg(long, value_enum)]
+    pub preempted: Option<Preempted>,
+    /// Who holds the reservation; usual is what is known of the disk
+    #[arg(long, value_enum)]
+    pub registrants: Option<Registrants>,
     // A doc comment here would replace the help of the whole command.
     #[command(flatten)]
     pub machines: Machines,
@@ -148,6 +299,12 @@ pub struct TestOptions {
     /// How processors are made
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
+    /// The interconnect's NIC, in every scenario
+    #[arg(long, value_enum)]
+    pub nic: Option<Nic>,
+    /// Bytes of a logical block of the shared disk, 512 or 4096, in every scenario
+    #[arg(long, value_parser = parse_block_size, value_name = "BYTES")]
+    pub block_size: Option<u32>,
 }
 
 /// Options of `run`.
@@ -162,6 +319,21 @@ pub struct RunOptions {
     /// Nodes trace their writes to the shared disk
     #[arg(long)]
     pub trace_writes: bool,
+    /// Bytes of a logical block of the shared disk, 512 or 4096, in the place of the scenario's own
+    #[arg(long, value_parser = parse_block_size, value_name = "BYTES")]
+    pub block_size: Option<u32>,
+    /// Steps `chaos` last so many seconds, in the place of the scenario's own time
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub for_s: Option<u64>,
+    /// Take this node image (an ELF file) instead of building one
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// In the simulator instead of on QEMU
+    #[arg(long, conflicts_with_all = ["image", "block_size", "trace_writes", "disk", "keep_logs"])]
+    pub sim: bool,
+    // A doc comment here would replace the help of the whole command.
+    #[command(flatten)]
+    pub pictures: Pictures,
     // A doc comment here would replace the help of the whole command.
     #[command(flatten)]
     pub machines: Machines,
@@ -189,6 +361,15 @@ pub enum DbVerb {
         /// Bytes of a logical block of the disk: 512 or 4096
         #[arg(long, default_value_t = 512)]
         block_size: u32,
+        /// How nodes that are put out are kept from the disk
+        #[arg(long, value_enum, default_value_t = Fence::Lease)]
+        fence: Fence,
+        /// What the disk makes of the commands of a node whose registration was preempted
+        #[arg(long, value_enum, default_value_t = Preempted::Lingers)]
+        preempted: Preempted,
+        /// Who holds the reservation
+        #[arg(long, value_enum, default_value_t = Registrants::All)]
+        registrants: Registrants,
         /// Replace an existing file
         #[arg(long)]
         force: bool,
@@ -200,6 +381,17 @@ pub enum DbVerb {
     Dump {
         /// The image
         image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give the cluster a new key; only while no node runs
+    Rekey {
+        /// The image
+        image: PathBuf,
+        /// Also if a node's last word is no graceful leave: all are off for certain
+        #[arg(long)]
+        force: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -252,9 +444,18 @@ pub struct SimOptions {
     /// Seeds, A..B without B; 0..100 by default, with files their own seed
     #[arg(long, value_parser = crate::sim::parse_seeds, value_name = "A..B")]
     pub seeds: Option<std::ops::Range<u64>>,
+    /// With files: start from this image's nodes, time-outs, fence, weights and disabled nodes, all off and nothing happened
+    #[arg(long, value_name = "IMAGE", requires = "files")]
+    pub from: Option<PathBuf>,
+    /// With files: steps `chaos` last so many seconds, in the place of the scenario's own time
+    #[arg(long = "for", value_name = "SECONDS", requires = "files", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub for_s: Option<u64>,
     /// Write the trace of the (last) run there
     #[arg(long, value_name = "OUT.jsonl")]
     pub trace: Option<PathBuf>,
+    // A doc comment here would replace the help of the whole command.
+    #[command(flatten)]
+    pub pictures: Pictures,
     /// Make the first failing seed short: print the acts that are needed, and write them to a file for --replay
     #[arg(long, conflicts_with_all = ["files", "replay", "crash_points"])]
     pub shrink: bool,
@@ -287,4 +488,15 @@ pub struct ModelOptions {
     /// Tighter bounds, about a minute
     #[arg(long)]
     pub short: bool,
+}
+
+/// Options of `fuzz`.
+#[derive(Args, Clone, Debug)]
+pub struct FuzzOptions {
+    /// Which targets; all if none is named
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// For how long, all together
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub minutes: u64,
 }

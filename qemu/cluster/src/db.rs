@@ -1,7 +1,7 @@
 //! `cargo cluster db`: databases in images, offline.
 
 use quorate_base::Timing;
-use quorate_image::{BlockSize, CreateOptions, Finding, Severity};
+use quorate_image::{BlockSize, CreateOptions, Finding, Rekeyed, Severity};
 use serde_json::json;
 
 use crate::arguments::DbVerb;
@@ -22,8 +22,21 @@ pub fn db(verb: &DbVerb) -> End {
             }
             Err(error) => Err(format!("{}: {error}", image.display())),
         },
+        DbVerb::Rekey { image, force, json } => match quorate_image::rekey(image, *force) {
+            Ok(done) => {
+                print!("{}", rekeyed(&done, *json));
+                Ok(())
+            }
+            Err(error) => Err(format!("{}: {error}", image.display())),
+        },
         DbVerb::Check { image, repair, json } => match quorate_image::check(image, *repair) {
-            Ok(findings) => return checked(&findings, *json, &image.display().to_string()),
+            Ok(findings) => {
+                // A database that cannot be dumped has its findings.
+                if !*json && let Ok(dump) = quorate_image::dump(image) {
+                    println!("{}", dump.fence_line());
+                }
+                return checked(&findings, *json, &image.display().to_string());
+            }
             Err(error) => Err(format!("{}: {error}", image.display())),
         },
     };
@@ -31,13 +44,19 @@ pub fn db(verb: &DbVerb) -> End {
 }
 
 fn create(verb: &DbVerb) -> Result<(), String> {
-    let DbVerb::Create { image, nodes, name, profile, timing, block_size, force, json } = verb else { return Ok(()) };
+    let DbVerb::Create { image, nodes, name, profile, timing, block_size, fence, force, json, .. } = verb else {
+        return Ok(());
+    };
+    let DbVerb::Create { preempted, registrants, .. } = verb else { return Ok(()) };
     let bad_size = || format!("--block-size is {block_size}, it must be 512 or 4096");
     let options = CreateOptions {
         nodes: *nodes,
         name: name.clone(),
         timing: time_outs(profile, timing)?,
         block_size: BlockSize::from_bytes(*block_size).ok_or_else(bad_size)?,
+        fence: (*fence).into(),
+        preempted: (*preempted).into(),
+        registrants: (*registrants).into(),
         overwrite: *force,
         ..CreateOptions::default()
     };
@@ -59,6 +78,20 @@ fn create(verb: &DbVerb) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// What became of the key, in words or as JSON. Never the key.
+fn rekeyed(done: &Rekeyed, json: bool) -> String {
+    let Rekeyed { generation, epoch, before, now } = done;
+    if json {
+        let summary = json!({"generation": generation, "key_epoch": epoch, "key_fingerprint": format!("{now:016x}"),
+            "key_fingerprint_before": format!("{before:016x}")});
+        return format!("{summary:#}\n");
+    }
+    format!(
+        "new cluster key, epoch {epoch}, fingerprint {now:016x} (before: {before:016x}), superblock generation {generation}\n\
+         a node that still runs keeps the old key until it boots, and is not heard by those with the new one\n"
+    )
 }
 
 /// A profile with single values replaced.
@@ -114,6 +147,7 @@ fn checked(findings: &[Finding], json: bool, image: &str) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::{Fence, Preempted, Registrants};
 
     #[test]
     fn time_outs_are_a_profile_and_changes() {
@@ -142,6 +176,9 @@ mod tests {
             profile: "default".into(),
             timing: vec![],
             block_size: 4096,
+            fence: Fence::Reservation,
+            preempted: Preempted::Ends,
+            registrants: Registrants::Only,
             force,
             json: true,
         };
@@ -149,6 +186,8 @@ mod tests {
         assert!(matches!(db(&create(false)), End::CannotRun(why) if why.contains("exists already")));
         assert_eq!(db(&create(true)), End::Held);
         assert_eq!(db(&DbVerb::Dump { image: image.clone(), json: true }), End::Held);
+        let rekey = |force| db(&DbVerb::Rekey { image: image.clone(), force, json: true });
+        assert_eq!(rekey(false), End::Held);
         let check = |repair| db(&DbVerb::Check { image: image.clone(), repair, json: true });
         assert_eq!(check(false), End::Held);
         // Both partition tables gone: nothing to verify, and that is an error with a reason.

@@ -5,18 +5,25 @@
 
 mod agreement;
 mod arguments;
+mod ask;
+mod commands;
 mod console;
 mod db;
 mod end;
+mod fuzz;
 mod model;
 mod mutate;
 mod play;
 mod replay;
+mod report;
+mod screen;
 mod sim;
 mod test;
 mod trace;
 mod up;
 mod view;
+mod watch;
+mod what_if;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -45,8 +52,13 @@ fn main() -> std::process::ExitCode {
         Verb::Sim(options) => sim::sim(&options),
         Verb::Model(options) => model::model(&options),
         Verb::Mutate(options) => mutate::mutate(&options),
+        Verb::Fuzz(options) => fuzz::fuzz(&options),
+        Verb::Ask(options) => ask::ask(&options),
+        Verb::Report(options) => report::report(&options),
         Verb::Check { traces } => trace::check(&traces),
-        Verb::Bench { names, json, short } => trace::bench(&names, json.as_deref(), short),
+        Verb::Bench { names, json, short, disk, nic } => {
+            trace::bench(&names, json.as_deref(), short, disk.map(|d| d.disk), nic.into())
+        }
     };
     end.report()
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use quorate_check::{Checker, Options};
 use quorate_scenario::Scenario;
 use quorate_scenario::engine;
-use quorate_sim::{RunOptions, ScenarioWorld, run_scenario, run_seeds};
+use quorate_sim::{RunOptions, ScenarioWorld, run_scenario_from, run_seeds};
 
 use crate::arguments::SimOptions;
 use crate::end::End;
 use crate::play::end_is_terminal;
-use crate::replay;
+use crate::{replay, report, what_if};
 
 /// Runs `sim`.
 pub fn sim(options: &SimOptions) -> End {
@@ -43,10 +43,13 @@ pub fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 fn seeds(options: &SimOptions) -> End {
     let range = options.seeds.clone().unwrap_or(0..100);
     let one = range.end - range.start == 1;
-    if options.trace.is_some() && !one {
-        return End::CannotRun("--trace without a file takes one seed: --seeds S..S+1".to_owned());
+    let wanted = options.trace.is_some() || options.pictures.any();
+    if wanted && !one {
+        return End::CannotRun(
+            "--trace, --report and --perfetto without a file take one seed: --seeds S..S+1".to_owned(),
+        );
     }
-    let run = RunOptions { keep_trace: options.trace.is_some(), ..RunOptions::default() };
+    let run = RunOptions { keep_trace: wanted, ..RunOptions::default() };
     let begun = std::time::Instant::now();
     let mut trace = Vec::new();
     let mut done = 0u64;
@@ -75,6 +78,8 @@ fn seeds(options: &SimOptions) -> End {
                 summary.fences,
                 slowest_us as f64 / 1e6,
             );
+            let each: Vec<String> = summary.injected.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+            println!("faults: {}", each.join(", "));
             (End::Held, trace)
         }
         Err(failure) if options.shrink => match replay::shorten(&failure, &run, options.trace.as_deref()) {
@@ -83,7 +88,9 @@ fn seeds(options: &SimOptions) -> End {
         },
         Err(failure) => (End::Failed(Some(failure.to_string())), failure.trace),
     };
-    match write_trace(options.trace.as_deref(), &trace) {
+    let name = format!("seed {}", options.seeds.as_ref().map_or(0, |seeds| seeds.start));
+    let written = write_trace(options.trace.as_deref(), &trace);
+    match written.and_then(|()| report::draw_text(&options.pictures, &name, &trace)) {
         Ok(()) => end,
         Err(end) => end,
     }
@@ -101,8 +108,21 @@ fn files(options: &SimOptions) -> End {
             }
         }
     }
+    if let Some(seconds) = options.for_s {
+        for scenario in &mut scenarios {
+            if let Err(end) = crate::play::last(scenario, seconds) {
+                return end;
+            }
+        }
+    }
+    let from = match options.from.as_deref().map(|image| what_if::from_image(image, &mut scenarios)).transpose() {
+        Ok(from) => from,
+        Err(end) => return end,
+    };
     for scenario in &scenarios {
-        if let Err(problems) = engine::check(scenario, &ScenarioWorld::new(scenario, scenario.seed)) {
+        if let Err(problems) =
+            engine::check(scenario, &ScenarioWorld::from_database(scenario, scenario.seed, from.as_ref()))
+        {
             eprintln!("{}", problems.render(end_is_terminal()));
             return End::CannotRun(format!("{} cannot be played in the simulator; nothing was run", scenario.name));
         }
@@ -111,7 +131,10 @@ fn files(options: &SimOptions) -> End {
     for scenario in &scenarios {
         let seeds = options.seeds.clone().unwrap_or(scenario.seed..scenario.seed + 1);
         for seed in seeds {
-            let (outcome, lines) = run_scenario(scenario, seed);
+            let (outcome, lines) = run_scenario_from(scenario, seed, from.as_ref());
+            if let Err(end) = report::draw(&options.pictures, &scenario.name, &lines) {
+                return end;
+            }
             let lines: Vec<String> = lines.iter().map(|line| line.to_json()).collect();
             let findings = findings(&lines);
             if outcome.ok() && findings.is_empty() {
@@ -123,6 +146,9 @@ fn files(options: &SimOptions) -> End {
                     println!("{}", failure.render(scenario, end_is_terminal()));
                 }
                 findings.iter().for_each(|finding| println!("  checker: {finding}"));
+            }
+            if let Some(line) = crate::play::injected(&outcome) {
+                println!("{line}");
             }
             if let Err(end) = write_trace(options.trace.as_deref(), &lines) {
                 return end;

@@ -4,13 +4,23 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clap::ValueEnum;
+use quorate_launch::iscsi::{Disk, prepare};
 use quorate_launch::{SetupOptions, Tools, interrupt, setup, workspace_root};
 use quorate_scenario::Scenario;
 use quorate_scenario::qemu::WorldOptions;
 
 use crate::arguments::TestOptions;
 use crate::end::End;
-use crate::play::{end_is_terminal, play, progress};
+use crate::play::{end_is_terminal, play, progress, set_up};
+
+/// Scenarios that are also played on a disk of 4096-byte blocks; all are with `--block-size 4096`. Between them they write
+/// every kind of record, from cold, after crashes, and with disk faults.
+const WITH_LARGE_BLOCKS: [&str; 6] =
+    ["kill-the-master-and-restart", "disk-errors", "power-loss", "storage-outage", "torn-write", "run-time-levels"];
+
+/// What their names end with then.
+const LARGE_BLOCKS: &str = "-on-4096-byte-blocks";
 
 /// How many tests went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +37,7 @@ impl Count {
 
 /// Runs `test`.
 pub fn test(options: &TestOptions) -> End {
-    let tools = match setup(&SetupOptions::default(), &mut progress) {
+    let mut tools = match setup(&SetupOptions::default(), &mut set_up) {
         Ok(tools) => tools,
         Err(error) => return error.into(),
     };
@@ -38,7 +48,7 @@ pub fn test(options: &TestOptions) -> End {
         return end;
     }
     if !options.host
-        && let Err(end) = scenarios(options, &tools, &mut count)
+        && let Err(end) = scenarios(options, &mut tools, &mut count)
     {
         return end;
     }
@@ -142,7 +152,7 @@ pub fn scenario_files() -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn scenarios(options: &TestOptions, tools: &Tools, count: &mut Count) -> Result<(), End> {
+fn scenarios(options: &TestOptions, tools: &mut Tools, count: &mut Count) -> Result<(), End> {
     let files = scenario_files().map_err(|e| End::CannotRun(format!("cannot list qemu/scenarios: {e}")))?;
     let traces = workspace_root().join("target/scenarios");
     std::fs::create_dir_all(&traces).map_err(|e| End::CannotRun(format!("cannot make {}: {e}", traces.display())))?;
@@ -150,11 +160,23 @@ fn scenarios(options: &TestOptions, tools: &Tools, count: &mut Count) -> Result<
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         options.filter.as_ref().is_none_or(|f| stem.contains(f.as_str()))
     };
+    let (mut skipped, mut missing) = (0, Vec::new());
     for file in files.iter().filter(wanted) {
         match Scenario::read(file) {
             Ok(sizes) => {
-                for scenario in &sizes {
-                    count.add(play_one(scenario, file, &traces, options, tools)?);
+                for mut scenario in sizes {
+                    if let Err(why) = prepared(&scenario.disk, tools, &mut missing) {
+                        println!("skipped scenario {}: {why}", scenario.name);
+                        skipped += 1;
+                        continue;
+                    }
+                    scenario.block_size = options.block_size.unwrap_or(scenario.block_size);
+                    count.add(play_one(&scenario, file, &traces, options, tools)?);
+                    if scenario.block_size != 4096 && WITH_LARGE_BLOCKS.contains(&scenario.name.as_str()) {
+                        scenario.block_size = 4096;
+                        scenario.name.push_str(LARGE_BLOCKS);
+                        count.add(play_one(&scenario, file, &traces, options, tools)?);
+                    }
                 }
             }
             Err(problems) => {
@@ -163,7 +185,25 @@ fn scenarios(options: &TestOptions, tools: &Tools, count: &mut Count) -> Result<
             }
         }
     }
+    if skipped > 0 {
+        println!("{skipped} scenarios were skipped, the lines above say why");
+    }
     Ok(())
+}
+
+/// Sees to it that a scenario's disk can be had. What cannot is not tried a second time.
+///
+/// # Errors
+/// Why it cannot.
+fn prepared(disk: &Disk, tools: &mut Tools, missing: &mut Vec<(Disk, String)>) -> Result<(), String> {
+    if let Some((_, why)) = missing.iter().find(|(known, _)| known == disk) {
+        return Err(why.clone());
+    }
+    prepare(disk, tools, &mut progress).map_err(|error| {
+        let why = error.to_string().replace('\n', "; ");
+        missing.push((disk.clone(), why.clone()));
+        why
+    })
 }
 
 fn play_one(
@@ -175,7 +215,12 @@ fn play_one(
 ) -> Result<bool, End> {
     let name = &scenario.name;
     let trace = traces.join(format!("{name}.jsonl"));
-    let world = WorldOptions { accel: options.accel.into(), trace: Some(trace.clone()), ..WorldOptions::of(scenario) };
+    let world = WorldOptions {
+        accel: options.accel.into(),
+        nic: options.nic.map_or(scenario.nic, Into::into),
+        trace: Some(trace.clone()),
+        ..WorldOptions::of(scenario)
+    };
     let played = play(scenario, world, tools)?;
     let seconds = played.took.as_secs_f64();
     if played.ok() {
@@ -183,7 +228,12 @@ fn play_one(
         return Ok(true);
     }
     println!("FAILED  scenario {name} ({seconds:.1} s)\n{}", played.report(scenario, end_is_terminal()));
-    println!("  trace: {}\n  again: cargo cluster run {}", trace.display(), file.display());
+    let large = if scenario.block_size == 4096 { " --block-size 4096" } else { "" };
+    let nic = options
+        .nic
+        .and_then(|nic| nic.to_possible_value())
+        .map_or(String::new(), |v| format!(" --nic {}", v.get_name()));
+    println!("  trace: {}\n  again: cargo cluster run {}{large}{nic}", trace.display(), file.display());
     Ok(false)
 }
 
@@ -217,7 +267,8 @@ mod tests {
     #[test]
     fn every_scenario_of_the_tree_is_sound() {
         let files = scenario_files().unwrap();
-        assert!(!files.is_empty());
+        let there = |name: &str| files.iter().any(|f| f.file_stem().is_some_and(|stem| stem == name));
+        assert!(WITH_LARGE_BLOCKS.iter().all(|name| there(name)));
         for file in files {
             let sizes = Scenario::read(&file).unwrap_or_else(|p| panic!("{p}"));
             let stem = file.file_stem().unwrap().to_string_lossy();

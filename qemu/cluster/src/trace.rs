@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use quorate_launch::{SetupOptions, setup};
+use quorate_bench::Bed;
+use quorate_launch::iscsi::{Disk, prepare};
+use quorate_launch::{Nic, SetupOptions, setup};
 
 use crate::end::End;
-use crate::play::progress;
+use crate::play::{progress, set_up};
 
 /// Checks trace files with the independent checker.
 pub fn check(traces: &[PathBuf]) -> End {
@@ -26,20 +28,26 @@ pub fn check(traces: &[PathBuf]) -> End {
 }
 
 /// Measures.
-pub fn bench(names: &[String], json: Option<&Path>, short: bool) -> End {
+pub fn bench(names: &[String], json: Option<&Path>, short: bool, disk: Option<Disk>, nic: Nic) -> End {
     let benches = match quorate_bench::select(names) {
         Ok(benches) => benches,
         Err(why) => return End::CannotRun(why),
     };
-    let tools = if benches.iter().any(|bench| bench.needs_qemu()) {
-        match setup(&SetupOptions::default(), &mut progress) {
+    let mut tools = if benches.iter().any(|bench| bench.needs_qemu()) {
+        match setup(&SetupOptions::default(), &mut set_up) {
             Ok(tools) => Some(tools),
             Err(error) => return error.into(),
         }
     } else {
         None
     };
-    let report = match quorate_bench::run(&benches, short, tools.as_ref(), &mut progress) {
+    if let (Some(disk), Some(tools)) = (&disk, &mut tools)
+        && let Err(error) = prepare(disk, tools, &mut progress)
+    {
+        return error.into();
+    }
+    let bed = tools.as_ref().map(|tools| Bed { tools, nic });
+    let report = match quorate_bench::run(&benches, short, bed, disk.as_ref(), &mut progress) {
         Ok(report) => report,
         Err(trouble) => return trouble.into(),
     };

@@ -3,40 +3,69 @@
 use std::io::IsTerminal;
 
 use quorate_base::{Barriers, NodeId, NodeSet, NodeState};
-use quorate_launch::{SetupOptions, setup};
+use quorate_launch::iscsi::prepare;
+use quorate_launch::{MachineState, SetupOptions, setup};
 use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
-use quorate_scenario::belief::Beliefs;
 use quorate_scenario::diagnosis::diagnose;
-use quorate_scenario::model::{Level, MachineVerb, StartOptions};
+use quorate_scenario::model::{DiskFault, Level, MachineVerb, StartOptions};
 use quorate_scenario::nodes::Cast;
 use quorate_scenario::qemu::{World, WorldOptions};
 use quorate_switch::Fault;
+use quorate_trace::TraceStore;
 
 use crate::arguments::UpOptions;
-use crate::console::{Console, HELP, Typed, parse};
+use crate::ask::{Asked, Question};
+use crate::commands::{Typed, help, parse};
+use crate::console::Console;
 use crate::end::End;
-use crate::play::progress;
-use crate::view::{Changes, Machines, table};
+use crate::play::{progress, set_up};
+use crate::screen::facts::Facts;
+use crate::screen::status::Said;
+use crate::screen::{Screen, is_drawable};
+use crate::view::{Changes, Machines, Told, table};
+use crate::watch::Watch;
 
 /// With --plain all nodes must be joined after so long, µs; a cold start takes two seconds on a slow host.
 const JOIN_MAX_US: u64 = 120_000_000;
 
-/// A wait for news ends after so long at the latest, µs.
-const LOOK_US: u64 = 1_000_000;
+/// A wait for news ends after so long at the latest, µs: the live view's clock moves.
+const LOOK_US: u64 = 250_000;
+
+/// Pictures are so far apart at least, µs: a burst of news is one picture.
+const PICTURE_US: u64 = 50_000;
+
+/// Nodes and counters are asked so often, µs …
+const ASK_US: u64 = 500_000;
+
+/// … and so often while a node is on its way in or out.
+const ASK_MOVING_US: u64 = 200_000;
 
 /// Runs `up`.
 pub fn up(options: &UpOptions) -> End {
-    let tools = match setup(&SetupOptions::default(), &mut progress) {
+    let mut tools = match setup(&SetupOptions::default(), &mut set_up) {
         Ok(tools) => tools,
         Err(error) => return error.into(),
     };
     let machines = &options.machines;
+    let (disk, image) = machines.disk.clone().map_or_else(Default::default, |d| (d.disk, d.image));
+    if let Err(error) = prepare(&disk, &mut tools, &mut progress) {
+        return error.into();
+    }
+    let stdio = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    let plain = options.plain || !stdio || !is_drawable();
+    let iscsi = disk.is_iscsi();
     let world = WorldOptions {
         levels: probes(),
+        // Only a disk behind the harness can be stalled.
+        disk_faults: !plain || options.keep,
         accel: machines.accel.into(),
-        nic: machines.nic.into(),
-        disk: machines.disk.clone(),
+        nic: machines.nic.map(Into::into).unwrap_or_default(),
+        disk,
+        image,
+        fence: options.fence.into(),
+        preempted: options.preempted.map(Into::into),
+        registrants: options.registrants.map(Into::into),
         keep_logs: machines.keep_logs.clone(),
         trace: machines.trace.clone(),
         ..WorldOptions::new(options.nodes)
@@ -45,17 +74,29 @@ pub fn up(options: &UpOptions) -> End {
         Ok(world) => world,
         Err(trouble) => return trouble.into(),
     };
-    let plain = options.plain || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal();
-    let console = Console::open(plain, world.store());
+    // The first thing that is taken down again: who asks must not wait for a cluster that is gone.
+    let asked = match Asked::listen(world.run_dir(), world.store()) {
+        Ok(asked) => asked,
+        Err(error) => return End::CannotRun(format!("cannot listen for `cargo cluster ask`: {error}")),
+    };
+    let nodes = NodeSet::first(options.nodes);
+    let fence = quorate_base::FenceMethod::from(options.fence).name();
+    let front = if plain { Ok(Front::Plain(Console::open(world.store()))) } else { Front::full(nodes, world.store()) };
+    let front = match front {
+        Ok(front) => front,
+        Err(error) => return End::CannotRun(format!("cannot draw on this terminal: {error}; try --plain")),
+    };
     let mut live = Live {
-        nodes: NodeSet::first(options.nodes),
+        nodes,
         until_joined: plain && !options.keep,
+        iscsi,
         seen: 0,
-        beliefs: Beliefs::default(),
+        facts: Facts::new(nodes, format!("fence {fence} · {}", world.cluster().accel().name())),
         changes: Changes::default(),
-        stopped: NodeSet::EMPTY,
-        lines: Vec::new(),
-        console,
+        front,
+        asked_us: 0,
+        drawn_us: 0,
+        asked,
     };
     let outcome = live.run(&mut world);
     // The terminal must be itself again before the last lines.
@@ -82,15 +123,29 @@ fn probes() -> Vec<Level> {
     vec![level(60, "probe-a", 1), level(70, "probe-b", 2)]
 }
 
+/// Where it is shown.
+enum Front {
+    Plain(Console),
+    Full(Box<Screen>, Watch),
+}
+
+impl Front {
+    fn full(nodes: NodeSet, store: &TraceStore) -> std::io::Result<Self> {
+        Ok(Self::Full(Box::new(Screen::open(store)?), Watch::start(nodes, store)))
+    }
+}
+
 struct Live {
     nodes: NodeSet,
     until_joined: bool,
+    iscsi: bool,
     seen: usize,
-    beliefs: Beliefs,
+    facts: Facts,
     changes: Changes,
-    stopped: NodeSet,
-    lines: Vec<String>,
-    console: Console,
+    front: Front,
+    asked_us: u64,
+    drawn_us: u64,
+    asked: Asked,
 }
 
 impl Live {
@@ -101,22 +156,30 @@ impl Live {
         let deadline_us = world.now_us() + JOIN_MAX_US;
         loop {
             self.take(world);
-            if self.until_joined && self.all_joined(world) {
-                return Ok(self.joined(world));
+            if self.until_joined && self.all_joined() {
+                return Ok(self.joined());
             }
-            if self.until_joined && (world.now_us() >= deadline_us || self.none_can_join(world)) {
+            if self.until_joined && (world.now_us() >= deadline_us || self.none_can_join()) {
                 return Ok(self.not_joined(world));
             }
-            for line in self.console.typed() {
-                self.lines.push(format!("> {line}"));
+            for question in self.asked.take() {
+                question.answer(self.ask(&question, world));
+            }
+            let typed = match &mut self.front {
+                Front::Plain(console) => console.typed(),
+                Front::Full(screen, _) => screen.typed(&self.facts),
+            };
+            for line in typed {
+                self.say(format!("> {line}"));
                 match parse(&line, self.nodes) {
                     Ok(Typed::Quit) => return Ok(End::Held),
                     Ok(command) => self.obey(&command, world),
-                    Err(why) => self.lines.push(why),
+                    Err(why) => self.say(why),
                 }
+                self.take(world);
             }
-            self.show(world);
-            let until_us = world.now_us() + LOOK_US;
+            self.measure(world);
+            let until_us = self.show(world);
             match world.wait(self.seen, until_us) {
                 Err(Trouble::Interrupted) if !self.until_joined => return Ok(End::Held),
                 other => other?,
@@ -127,71 +190,143 @@ impl Live {
     fn take(&mut self, world: &World) {
         for line in world.lines(self.seen) {
             self.seen += 1;
-            self.lines.extend(self.changes.take(&line));
-            self.beliefs.take(&line);
+            self.facts.take(&line, &mut self.changes);
+        }
+        self.facts.now_us = world.now_us();
+        for node in self.nodes {
+            self.facts.machine_mut(node).state = Some(world.cluster().state(node.index()));
         }
     }
 
-    fn machines(&self, world: &World) -> Machines {
-        let running = self.nodes.iter().filter(|n| world.runs(*n)).collect();
-        Machines { configured: self.nodes, running, stopped: self.stopped }
+    fn say(&mut self, text: impl Into<String>) {
+        self.facts.tell(Told::all(text));
     }
 
-    fn cast(&self, world: &World) -> Cast {
-        let machines = self.machines(world);
-        let ended: NodeSet = self.nodes.iter().filter(|n| self.beliefs.life(*n).end.is_some()).collect();
-        let live = machines.running.minus(self.stopped).minus(ended);
-        let master = self.beliefs.master(live);
-        Cast { configured: self.nodes, started: machines.running, live, master, ..Cast::default() }
+    /// Reads the counters and asks the nodes; takes what they answered.
+    fn measure(&mut self, world: &World) {
+        let Front::Full(_, watch) = &self.front else { return };
+        let now_us = self.facts.now_us;
+        for answer in watch.take() {
+            let said = answer.status.as_deref().map(Said::parse);
+            let machine = self.facts.machine_mut(answer.node);
+            // QEMU passes commands on to a target without counting all of them.
+            let disk = if self.iscsi { said.as_ref().and_then(|s| s.disk) } else { answer.disk };
+            if let Some((reads, writes)) = disk {
+                machine.disk.0.read(now_us, reads);
+                machine.disk.1.read(now_us, writes);
+            }
+            if let Some(said) = said {
+                machine.said = Some((now_us, said));
+            }
+        }
+        let gap_us = if self.facts.is_moving() { ASK_MOVING_US } else { ASK_US };
+        if now_us < self.asked_us + gap_us {
+            return;
+        }
+        self.asked_us = now_us;
+        for node in self.nodes {
+            let counters = world.cluster().switch().counters(node.index());
+            let machine = self.facts.machine_mut(node);
+            machine.frames.0.read(now_us, counters.received);
+            machine.frames.1.read(now_us, counters.sent);
+            watch.ask(node, world.cluster().probe(node.index()));
+        }
     }
 
-    fn show(&mut self, world: &World) {
-        let panel = table(&self.beliefs, self.machines(world));
-        self.console.show(&std::mem::take(&mut self.lines), &panel);
+    fn machines(&self) -> Machines {
+        let paused = |n: &NodeId| self.facts.machine(*n).is_some_and(|m| m.state == Some(MachineState::Paused));
+        let stopped = self.nodes.iter().filter(paused).collect();
+        Machines { configured: self.nodes, running: self.facts.running(), stopped }
+    }
+
+    fn cast(&self) -> Cast {
+        let live = self.facts.live();
+        let (started, master) = (self.facts.running(), self.facts.beliefs.master(live));
+        Cast { configured: self.nodes, started, live, master, ..Cast::default() }
+    }
+
+    /// Shows what is new; gives when to look again at the latest, µs.
+    fn show(&mut self, world: &World) -> u64 {
+        let now_us = world.now_us();
+        match &mut self.front {
+            Front::Plain(console) => {
+                console.show(self.facts.log.drain(..).map(|told| told.text));
+                now_us + LOOK_US
+            }
+            Front::Full(screen, _) if screen.is_touched() || now_us >= self.drawn_us + PICTURE_US => {
+                screen.show(&self.facts);
+                self.drawn_us = now_us;
+                now_us + LOOK_US
+            }
+            Front::Full(..) => self.drawn_us + PICTURE_US,
+        }
     }
 
     /// Every node has adopted a view in which all are joined in their present life.
-    fn all_joined(&self, world: &World) -> bool {
-        let incs: Vec<_> = self.nodes.iter().map(|n| (n, self.beliefs.life(n).inc)).collect();
+    fn all_joined(&self) -> bool {
+        let beliefs = &self.facts.beliefs;
+        let incs: Vec<_> = self.nodes.iter().map(|n| (n, beliefs.life(n).inc)).collect();
         let sees = |viewer: NodeId| {
-            let life = self.beliefs.life(viewer);
+            let life = beliefs.life(viewer);
             incs.iter()
                 .all(|(n, inc)| life.sees(*n, None).is_some_and(|(s, i)| s == NodeState::Joined && Some(i) == *inc))
         };
-        self.cast(world).live == self.nodes && self.nodes.iter().all(sees)
+        self.cast().live == self.nodes && self.nodes.iter().all(sees)
     }
 
-    fn none_can_join(&self, world: &World) -> bool {
-        self.cast(world).live != self.nodes
+    fn none_can_join(&self) -> bool {
+        self.cast().live != self.nodes
     }
 
-    fn joined(&mut self, world: &World) -> End {
-        let master = self.cast(world).master.map_or_else(|| "nobody".to_owned(), |n| format!("node {n}"));
-        self.lines.push(String::new());
-        self.lines.extend(self.changes.ways());
-        self.lines.push(String::new());
-        self.lines.extend(table(&self.beliefs, self.machines(world)));
-        self.lines.push(String::new());
-        self.lines.push(format!("all {} nodes are joined; the master is {master}", self.nodes.len()));
-        self.show(world);
+    fn joined(&mut self) -> End {
+        let master = self.cast().master.map_or_else(|| "nobody".to_owned(), |n| format!("node {n}"));
+        let ways = self.changes.ways();
+        let table = table(&self.facts.beliefs, self.machines());
+        let last = format!("all {} nodes are joined; the master is {master}", self.nodes.len());
+        let empty = || std::iter::once(String::new());
+        empty().chain(ways).chain(empty()).chain(table).chain(empty()).chain([last]).for_each(|line| self.say(line));
+        self.print();
         End::Held
     }
 
     fn not_joined(&mut self, world: &mut World) -> End {
-        let cast = self.cast(world);
-        let joined = self.beliefs.joined(cast.live);
-        self.lines.extend(table(&self.beliefs, self.machines(world)));
-        self.lines.extend(diagnose(self.nodes, &self.beliefs, &cast, Some(world)));
-        self.show(world);
+        let cast = self.cast();
+        let joined = self.facts.beliefs.joined(cast.live);
+        table(&self.facts.beliefs, self.machines()).into_iter().for_each(|line| self.say(line));
+        diagnose(self.nodes, &self.facts.beliefs, &cast, Some(world)).into_iter().for_each(|line| self.say(line));
+        self.print();
         let missing = self.nodes.minus(joined);
         End::Failed(Some(format!("not joined: node {missing}; the lines above say what each node last did")))
     }
 
+    fn print(&mut self) {
+        if let Front::Plain(console) = &self.front {
+            console.show(self.facts.log.drain(..).map(|told| told.text));
+        }
+    }
+
     fn start(&mut self, node: NodeId, world: &mut World) -> Result<(), Trouble> {
-        self.beliefs.begin(node);
-        self.stopped.remove(node);
+        self.facts.begin(node, world.now_us());
         self.changes.started(node, world.now_us());
         world.start(node, &StartOptions::default())
+    }
+
+    /// What a node's console says.
+    fn ask(&self, question: &Question, world: &mut World) -> Result<String, String> {
+        let node = match question.node.as_str() {
+            "master" => self.cast().master.ok_or("there is no master on which all live nodes agree")?,
+            number => {
+                let id = number.parse().ok().and_then(NodeId::new).filter(|n| self.nodes.contains(*n));
+                id.ok_or_else(|| format!("`{number}` is no node of this cluster (nodes: {}, or master)", self.nodes))?
+            }
+        };
+        if !world.runs(node) {
+            return Err(format!("node {node} does not run"));
+        }
+        if self.machines().stopped.contains(node) {
+            return Err(format!("node {node} is paused and cannot answer"));
+        }
+        world.command(node, &question.text).map_err(|trouble| trouble.to_string())
     }
 
     fn obey(&mut self, command: &Typed, world: &mut World) {
@@ -205,21 +340,54 @@ impl Live {
             }),
             Typed::Leave(n) => world.machine(MachineVerb::Leave, *n),
             Typed::Cut(a, b) => world.link(Fault::Cut, NodeSet::only(*a), NodeSet::only(*b), false),
-            Typed::Heal => world.heal(None),
-            Typed::Status(n) => world.command(*n, "status").map(|text| {
-                self.lines.extend(text.lines().map(|l| format!("    {}", l.trim_end())));
-            }),
+            Typed::Heal(between) => world.heal(between.map(|(a, b)| (NodeSet::only(a), NodeSet::only(b)))),
+            Typed::Stall(n) => world.disk(Some(DiskFault::Stall), *n),
+            Typed::Unstall(n) => world.disk(None, *n),
+            Typed::Status(n) => self.console(*n, "status", world),
+            Typed::Ask(n, text) => self.console(*n, text, world),
+            Typed::Log(filter) => {
+                self.filter(*filter);
+                Ok(())
+            }
             Typed::Help => {
-                self.lines.extend(HELP.map(|l| format!("    {l}")));
+                match &mut self.front {
+                    Front::Full(screen, _) => screen.ui.help = true,
+                    Front::Plain(_) => help().into_iter().for_each(|l| self.say(format!("    {l}"))),
+                }
                 Ok(())
             }
             Typed::Quit => Ok(()),
         };
-        match (outcome, command) {
-            (Err(why), _) => self.lines.push(format!("    that did not work: {why}")),
-            (Ok(()), Typed::Pause(n)) => drop(self.stopped.insert(*n)),
-            (Ok(()), Typed::Resume(n) | Typed::Kill(n)) => drop(self.stopped.remove(*n)),
-            (Ok(()), _) => {}
+        if let Err(why) = outcome {
+            self.say(format!("    that did not work: {why}"));
+            return;
+        }
+        match command {
+            Typed::Cut(a, b) => self.facts.set_cut(*a, *b, true),
+            Typed::Heal(Some((a, b))) => self.facts.set_cut(*a, *b, false),
+            Typed::Heal(None) => self.facts.cuts.clear(),
+            Typed::Stall(n) => self.facts.machine_mut(*n).stalled = true,
+            Typed::Unstall(n) => self.facts.machine_mut(*n).stalled = false,
+            _ => {}
+        }
+    }
+
+    /// What a node answers at its console goes to the log.
+    fn console(&mut self, node: NodeId, text: &str, world: &mut World) -> Result<(), Trouble> {
+        for line in world.command(node, text)?.lines() {
+            let (text, about) = (format!("    {}", line.trim_end()), NodeSet::only(node));
+            self.facts.tell(Told { text, about, grave: false });
+        }
+        Ok(())
+    }
+
+    fn filter(&mut self, node: Option<NodeId>) {
+        match &mut self.front {
+            Front::Full(screen, _) => {
+                screen.ui.filter = node;
+                screen.ui.scroll = 0;
+            }
+            Front::Plain(_) => self.say("    all lines are printed here; only the live view shows some of them"),
         }
     }
 }

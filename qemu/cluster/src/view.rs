@@ -6,6 +6,24 @@ use quorate_base::{NodeId, NodeSet, NodeState};
 use quorate_scenario::belief::{Beliefs, SeenView, state_of};
 use quorate_trace::Line;
 
+/// A line for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// It.
+    pub text: String,
+    /// Whom it is about; nobody: everybody.
+    pub about: NodeSet,
+    /// Something is lost: a node, a lease, the sight of a node.
+    pub grave: bool,
+}
+
+impl Told {
+    /// About everybody.
+    pub fn all(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+}
+
 /// Turns trace lines into lines for people; tells each fact once, though every node traces it.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -32,10 +50,10 @@ impl Changes {
     }
 
     /// What a line tells that is new.
-    pub fn take(&mut self, line: &Line) -> Vec<String> {
+    pub fn take(&mut self, line: &Line) -> Vec<Told> {
         let Some(node) = line.node else {
             return match line.ev.as_str() {
-                "note" => vec![said(line, format!("harness: {}", line.text("what").unwrap_or("")))],
+                "note" => vec![Told::all(said(line, format!("harness: {}", line.text("what").unwrap_or(""))))],
                 _ => Vec::new(),
             };
         };
@@ -71,20 +89,28 @@ impl Changes {
             "refuse" => format!("node {node} refused node {}: {}", peer(), reason()),
             "panic" => format!("node {node} PANICKED: {}", reason()),
             "halt" => format!("node {node} halted: {}", reason()),
+            "epitaph" => format!("node {node} on its last life: {}: {}", line.text("how").unwrap_or(""), reason()),
             "note" => format!("node {node}: {}", reason()),
             _ => return Vec::new(),
         };
-        vec![said(line, what)]
+        let grave = matches!(line.ev.as_str(), "suspect" | "freeze" | "fence" | "panic" | "halt");
+        let whom = |name: &str| line.uint(name).and_then(|n| u8::try_from(n).ok());
+        // What is told of a subject's state is about the subject, whoever traced it first.
+        let about = if line.ev == "state" { [whom("subject"), None] } else { [Some(node), whom("peer")] };
+        let about = about.into_iter().flatten().filter_map(NodeId::new).collect();
+        vec![Told { text: said(line, what), about, grave }]
     }
 
-    fn view(&mut self, line: &Line) -> Vec<String> {
+    fn view(&mut self, line: &Line) -> Vec<Told> {
         let Some(view) = SeenView::of(line).filter(|v| self.views.insert(v.number)) else { return Vec::new() };
         let mut lines = Vec::new();
         for (node, now) in &view.nodes {
             let before = self.before.insert(*node, *now).unwrap_or_default();
             if before != *now {
                 let (state, inc) = now;
-                lines.push(said(line, format!("node {node} {state} (incarnation {inc}, view {})", view.number)));
+                let text = said(line, format!("node {node} {state} (incarnation {inc}, view {})", view.number));
+                let about = NodeId::new(*node).into_iter().collect();
+                lines.push(Told { text, about, grave: *state == NodeState::ForcedLeaving });
                 if *state == NodeState::Joined {
                     self.station(*node, *inc, "joined", line.t_us);
                 }
@@ -175,7 +201,7 @@ pub fn table(beliefs: &Beliefs, machines: Machines) -> Vec<String> {
 }
 
 /// A node's state as the master sees it, else as any live node does.
-fn seen(
+pub fn seen(
     node: NodeId,
     level: Option<u16>,
     master: Option<NodeId>,
@@ -243,7 +269,7 @@ mod tests {
     fn each_fact_is_told_once() {
         let mut changes = Changes::default();
         changes.started(NodeId::new(0).unwrap(), 100_000);
-        let told: Vec<String> = run().iter().flat_map(|l| changes.take(l)).collect();
+        let told: Vec<String> = run().iter().flat_map(|l| changes.take(l)).map(|told| told.text).collect();
         let want = [
             "   0.200 s  node 0 booted, incarnation 1",
             "   0.300 s  node 0 is master, ballot 64",

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use quorate_base::capacity::{LEVELS_MAX, NODES_MAX, RECORD_PITCH};
-use quorate_base::{ClusterId, FenceMethod, NodeId, Timing};
+use quorate_base::{ClusterId, FenceMethod, NodeId, Preempted, Registrants, Timing};
 use quorate_database::gpt::{ENTRY_BYTES, Entry};
 use quorate_database::layout::{self, PARTITION_BYTES, PARTITION_TYPE};
 use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Superblock};
@@ -34,6 +34,10 @@ pub struct CreateOptions {
     pub timing: Timing,
     /// Fence method.
     pub fence: FenceMethod,
+    /// What the disk makes of the commands of a node whose registration was preempted.
+    pub preempted: Preempted,
+    /// Who holds the reservation.
+    pub registrants: Registrants,
     /// Bytes of the image, a multiple of 1 MiB.
     pub bytes: u64,
     /// Block size of the disk that the image stands for.
@@ -53,6 +57,8 @@ impl Default for CreateOptions {
             name: "quorate".to_owned(),
             timing: Timing::DEFAULT,
             fence: FenceMethod::Lease,
+            preempted: Preempted::default(),
+            registrants: Registrants::default(),
             bytes: IMAGE_BYTES,
             block_size: BlockSize::B512,
             machines: Vec::new(),
@@ -168,7 +174,7 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
             return bad(format!("nodes {i} and {} have the same machine identity", i + 1 + j));
         }
     }
-    let (timing, fence) = (options.timing, options.fence);
+    let &CreateOptions { timing, fence, preempted, registrants, .. } = options;
     Ok(move |cluster, key| Superblock {
         generation: 1,
         cluster,
@@ -177,7 +183,10 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
         nodes,
         levels_max: LEVELS_MAX as u8,
         fence,
+        preempted,
+        registrants,
         key,
+        key_epoch: 0,
     })
 }
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
-use quorate_database::gpt::{Found, GptError, HEADER_BYTES, Header, Search, table_checksum};
+use quorate_database::gpt::{ENTRY_BYTES, Found, GptError, HEADER_BYTES, Header, Search, table_checksum};
+use quorate_database::layout::PARTITION_TYPE;
 use quorate_database::sealed::Raw;
 
 use crate::error::ImageError;
@@ -166,6 +167,27 @@ impl Image {
         copy.write(&self.file, self.table.block).map_err(ImageError::io(&self.path, "write"))?;
         self.table = PartitionTable::read(&self.file, self.bytes).map_err(ImageError::NoPartitionTable)?;
         Ok(())
+    }
+
+    /// Gives the database's partition another length, in both copies of the table that are valid.
+    pub(crate) fn set_database_blocks(&self, blocks: u64) -> Result<(), ImageError> {
+        let block = self.table.block;
+        for copy in [&self.table.primary, &self.table.backup].into_iter().flatten() {
+            let mut copy = copy.clone();
+            let stride = copy.header.entry_bytes as usize;
+            let entries = copy.entries.chunks_exact_mut(stride.max(ENTRY_BYTES));
+            for entry in entries.filter(|entry| entry.starts_with(&PARTITION_TYPE)) {
+                // UEFI 2.10 table 5.6: the first and the last block, inclusive.
+                let Some(first) = entry.get(32..).and_then(|rest| rest.first_chunk()) else { continue };
+                let last = u64::from_le_bytes(*first) + blocks - 1;
+                if let Some(place) = entry.get_mut(40..48) {
+                    place.copy_from_slice(&last.to_le_bytes());
+                }
+            }
+            copy.header.table_crc = table_checksum(&copy.entries);
+            copy.write(&self.file, block).map_err(ImageError::io(&self.path, "write"))?;
+        }
+        self.sync()
     }
 
     /// Makes everything that was written durable.

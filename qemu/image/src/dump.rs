@@ -6,6 +6,7 @@ use std::path::Path;
 
 use quorate_base::{Ballot, FenceMethod, NodeId, Timing, View};
 use quorate_database::{BallotBlock, Block, FORMAT_VERSION, Heartbeat, Identity, LastLife, NodeConfig};
+use quorate_interconnect::seal::fingerprint;
 use serde::Serialize;
 
 use crate::active::{Active, committed};
@@ -25,10 +26,18 @@ pub struct Dump {
     pub version: u16,
     /// The superblock's generation.
     pub generation: u64,
+    /// Which of the cluster's keys it has.
+    pub key_epoch: u8,
+    /// What may be shown of that key: equal for equal keys.
+    pub key_fingerprint: String,
     /// Time-outs in ms.
     pub timing: Timing,
     /// `lease` or `reservation`.
     pub fence: &'static str,
+    /// `lingers` or `ends`: what the disk makes of the commands of a preempted node.
+    pub preempted: &'static str,
+    /// `all` or `only`: who holds the reservation.
+    pub registrants: &'static str,
     /// What the fence does not prove, if it is not proof against everything.
     pub fence_note: Option<&'static str>,
     /// Where it stands.
@@ -39,6 +48,23 @@ pub struct Dump {
     pub active: Option<ActiveDump>,
     /// The database is damaged as a whole: why.
     pub damaged: Option<String>,
+}
+
+impl Dump {
+    /// How nodes that are put out are kept from the disk, in one line.
+    pub fn fence_line(&self) -> String {
+        let lingers =
+            format!("what a preempted node has under way lingers (for io_max, {} ms, at most)", self.timing.io_max);
+        let under_way = match self.preempted {
+            "ends" => "what a preempted node has under way ends",
+            _ => &lingers,
+        };
+        let holder = if self.registrants == "only" { ", one registrant holds it" } else { "" };
+        match self.fence_note {
+            Some(note) => format!("fence   {}, {note}", self.fence),
+            None => format!("fence   {}, {under_way}{holder}", self.fence),
+        }
+    }
 }
 
 /// Where a database stands.
@@ -181,8 +207,12 @@ pub fn dump(path: &Path) -> Result<Dump, ImageError> {
         name: superblock.name.as_str().to_owned(),
         version: FORMAT_VERSION,
         generation: superblock.generation,
+        key_epoch: superblock.key_epoch,
+        key_fingerprint: format!("{:016x}", fingerprint(&superblock.key)),
         timing: superblock.timing,
         fence: superblock.fence.name(),
+        preempted: superblock.preempted.name(),
+        registrants: superblock.registrants.name(),
         fence_note: match superblock.fence {
             FenceMethod::Lease => Some("no proof against suspension"),
             FenceMethod::Reservation => None,

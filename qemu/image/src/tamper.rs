@@ -14,9 +14,6 @@ use crate::disk::Image;
 use crate::error::ImageError;
 use crate::snapshot::{Snapshot, superblocks};
 
-/// First record of what later layers keep in the database.
-const DOMAIN_FIRST: u64 = 400;
-
 /// How a record is damaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Damage {
@@ -38,6 +35,7 @@ pub fn record_of(region: Region) -> Option<u64> {
         Region::Identity(n, slot) => layout::identity(n, slot),
         Region::Heartbeat(n) => layout::heartbeat(n),
         Region::Ballot(n, slot) => layout::ballot(n, slot),
+        Region::Domain(n, slot) => layout::domain(n, slot),
         Region::Spare => return None,
     })
 }
@@ -75,12 +73,13 @@ fn neighbour(region: Region) -> Option<u64> {
         Region::Identity(n, slot) => Region::Identity(other(n)?, slot),
         Region::Heartbeat(n) => Region::Heartbeat(other(n)?),
         Region::Ballot(n, slot) => Region::Ballot(other(n)?, slot),
+        Region::Domain(n, slot) => Region::Domain(other(n)?, slot),
         Region::Spare => Region::Spare,
     })
 }
 
 /// A hash of each region by its name (hexadecimal CRC-64): `superblock`, `config.N`, `identity.N`, `heartbeat.N` and
-/// `ballot.N` of the configured nodes, `config` and `identity` over all nodes, `domain`, and `spare` for the rest of the
+/// `ballot.N` of the configured nodes, `config` and `identity` over all nodes, `domain` and `domain.N`, and `spare` for the rest of the
 /// database.
 ///
 /// # Errors
@@ -104,9 +103,10 @@ fn names_of(record: u64, nodes: u8) -> Vec<String> {
     let region = Region::of(record);
     let (node, all) = match region {
         Region::Superblock(_) => return vec![region.to_string()],
-        Region::Spare if record >= DOMAIN_FIRST => return vec!["domain".to_owned()],
+        Region::Spare if record >= layout::DOMAIN_FIRST => return vec!["domain".to_owned()],
         Region::Spare => return vec!["spare".to_owned()],
         Region::Config(n) => (n, Some("config")),
+        Region::Domain(n, _) => (n, Some("domain")),
         Region::Identity(n, _) => (n, Some("identity")),
         Region::Heartbeat(n) | Region::Ballot(n, _) => (n, None),
     };
@@ -173,6 +173,16 @@ pub fn set_version(path: &Path, version: u16) -> Result<(), ImageError> {
             *to = from;
         }
     })
+}
+
+/// Makes the database's partition half as long as a database is, in both partition tables.
+///
+/// # Errors
+/// If the image cannot be read or written.
+pub fn shorten(path: &Path) -> Result<(), ImageError> {
+    let image = Image::open(path, true)?;
+    let blocks = image.database.bytes / u64::from(image.table.block.bytes());
+    image.set_database_blocks(blocks / 2)
 }
 
 /// Changes and seals again every record in `records` that is sealed.

@@ -25,6 +25,7 @@ pub fn render_findings(findings: &[Finding]) -> String {
 
 fn write_dump(out: &mut String, d: &Dump) -> fmt::Result {
     writeln!(out, "cluster {} ({}), generation {}, format version {}", d.name, d.cluster, d.generation, d.version)?;
+    writeln!(out, "cluster key: epoch {}, fingerprint {}", d.key_epoch, d.key_fingerprint)?;
     writeln!(
         out,
         "disk    {} bytes, blocks of {}, database at byte {}, {} bytes",
@@ -35,7 +36,7 @@ fn write_dump(out: &mut String, d: &Dump) -> fmt::Result {
     if let Err(e) = d.timing.check() {
         writeln!(out, "        NOT SAFE: {e}")?;
     }
-    writeln!(out, "fence   {}{}", d.fence, d.fence_note.map(|n| format!(", {n}")).unwrap_or_default())?;
+    writeln!(out, "{}", d.fence_line())?;
     match &d.active {
         None => writeln!(out, "active  nobody yet: no view was ever committed")?,
         Some(a) => {

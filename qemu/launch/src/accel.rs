@@ -21,6 +21,15 @@ pub enum Accel {
 const BOOT_MAX: Duration = Duration::from_secs(10);
 
 impl Accel {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+
     /// TCG or KVM: for [`Accel::Auto`] both are tried, once in a process, which takes about two boots, and only where
     /// there is a KVM.
     pub(crate) fn resolve(self, qemu: &Path, image: &Path) -> Self {

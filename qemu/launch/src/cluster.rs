@@ -2,22 +2,26 @@
 //!
 //! All methods take `&self`: threads may act on different machines at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_iscsi::Portal;
 use quorate_switch::{PortSockets, Switch, SwitchOptions};
 use quorate_trace::TraceStore;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::disk::{DiskCut, DiskOperation, FaultDisk};
+use crate::disk::{DiskCut, FaultDisk};
 use crate::error::LaunchError;
+use crate::fault::{DiskRule, Extent};
 use crate::guard::Guard;
 use crate::identity;
+use crate::iscsi::{Relay, initiator_name};
 use crate::machine::{Common, MachineState, Process};
 use crate::options::{ClusterOptions, MachineOptions};
+use crate::probe::Probe;
 use crate::qemu::{self, DiskRoute, Spec};
 use crate::qmp::Qmp;
 use crate::run_dir::{self, MachinePaths};
@@ -37,6 +41,7 @@ pub struct Cluster {
     common: Arc<Common>,
     options: ClusterOptions,
     image: PathBuf,
+    dir: PathBuf,
 }
 
 #[derive(Debug)]
@@ -44,7 +49,18 @@ struct Machine {
     options: MachineOptions,
     paths: MachinePaths,
     process: Arc<Mutex<Slot>>,
-    disk: Option<FaultDisk>,
+    way: Way,
+}
+
+/// What stands between a machine and its disk, for faults.
+#[derive(Debug)]
+enum Way {
+    /// Nothing.
+    Straight,
+    /// The harness serves the image.
+    Served(FaultDisk),
+    /// The harness passes iSCSI on; and the unit as the machine finds it there.
+    Relayed(Relay, Portal),
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +71,8 @@ struct Slot {
     disk_gone: bool,
     /// The disk's requests are held.
     disk_stalled: bool,
+    /// How often it was started.
+    starts: u32,
 }
 
 impl Slot {
@@ -83,10 +101,11 @@ impl Cluster {
             capture: options.keep_logs.as_ref().map(|d| d.join("interconnect.pcap")),
         })
         .map_err(LaunchError::io("cannot start the switch"))?;
-        let machines = options.machines.iter().zip(paths).map(|(o, paths)| Machine::new(o, paths, options.disk_faults));
+        let machines = options.machines.iter().zip(paths).map(|(own, paths)| Machine::new(own, paths, &options));
         let machines = machines.collect::<Result<Vec<_>, _>>()?;
         let common = Arc::new(Common {
             qemu: tools.qemu.clone(),
+            environment: tools.programs.qemu_environment().to_vec(),
             log: tools.log.clone(),
             store,
             guard,
@@ -94,7 +113,7 @@ impl Cluster {
         });
         let accel = options.accel.resolve(&tools.qemu, &tools.image);
         let options = ClusterOptions { accel, ..options };
-        Ok(Self { machines, switch, common, options, image: tools.image.clone() })
+        Ok(Self { machines, switch, common, options, image: tools.image.clone(), dir })
     }
 
     /// How many machines.
@@ -105,6 +124,11 @@ impl Cluster {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.machines.is_empty()
+    }
+
+    /// The run's directory: only this user may enter it, and it is gone when the cluster is.
+    pub fn run_dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The run's lines.
@@ -128,6 +152,14 @@ impl Cluster {
     /// # Errors
     /// If it runs already, or its process cannot be made.
     pub fn start(&self, n: usize, words: &[String]) -> Result<(), LaunchError> {
+        self.start_image(n, words, &self.image)
+    }
+
+    /// As [`Cluster::start`], with another kernel than the node image.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_image(&self, n: usize, words: &[String], image: &Path) -> Result<(), LaunchError> {
         let machine = self.machine(n)?;
         let mut slot = machine.slot();
         if let Some(process) = &mut slot.process {
@@ -137,15 +169,21 @@ impl Cluster {
             process.end(&self.common.guard);
             slot.process = None;
         }
+        if let (Way::Relayed(relay, _), true) = (&machine.way, slot.disk_stalled) {
+            // QEMU would never come up: it logs in before it does anything else.
+            relay.heal();
+        }
+        slot.starts += 1;
+        let initiator = initiator_name(n, slot.starts);
         let arguments = qemu::arguments(&Spec {
             machine: &machine.options,
             paths: &machine.paths,
-            image: &self.image,
+            image,
             words,
             accel: self.options.accel,
             nic: self.options.nic,
             memory_mib: self.options.memory_mib,
-            route: if machine.disk.is_some() { DiskRoute::Harness } else { DiskRoute::Direct },
+            route: self.route(machine, &initiator),
             block_size: self.options.block_size,
             disk_present: !slot.disk_gone,
             waits: slot.disk_stalled,
@@ -157,11 +195,21 @@ impl Cluster {
         slot.killed = false;
         drop(slot);
         if stalled {
-            // The guest waits until its disk is as it is to be.
+            // The guest waits until its disk is as it is to be. QEMU answers when it has opened the disk.
+            self.qmp(n, "query-status", json!({}))?;
             self.hold_disk(n)?;
             self.qmp(n, "cont", json!({}))?;
         }
         Ok(())
+    }
+
+    /// How a machine reaches its disk, as this initiator.
+    fn route<'a>(&'a self, machine: &'a Machine, initiator: &'a str) -> DiskRoute<'a> {
+        match (&machine.way, &self.options.iscsi) {
+            (Way::Relayed(_, portal), _) | (Way::Straight, Some(portal)) => DiskRoute::Iscsi { portal, initiator },
+            (Way::Served(_), _) => DiskRoute::Harness,
+            (Way::Straight, None) => DiskRoute::Direct,
+        }
     }
 
     /// Ends a machine's process at once. One that does not run is left as it is: no error.
@@ -254,6 +302,14 @@ impl Cluster {
         console.command(text, timeout).map_err(lost)
     }
 
+    /// A running machine, to be asked by another thread; `None` for one that is paused, has halted or does not run.
+    pub fn probe(&self, n: usize) -> Option<Probe> {
+        let mut slot = self.machine(n).ok()?.slot();
+        let process = slot.process.as_mut()?;
+        let running = process.state(&self.common.guard) == MachineState::Running;
+        running.then(|| Probe { console: process.console.clone(), qmp: process.qmp.clone() })
+    }
+
     /// Everything that the node said at its console since it was started.
     pub fn console_text(&self, n: usize) -> String {
         self.with(n, |process| process.console.text()).unwrap_or_default()
@@ -288,7 +344,9 @@ impl Cluster {
     /// If the disk is not behind the harness (for a stall), or QEMU does not obey.
     pub fn disk_cut(&self, n: usize, how: DiskCut) -> Result<(), LaunchError> {
         if how == DiskCut::Stall {
-            let disk = self.disk(n)?;
+            if matches!(self.machine(n)?.way, Way::Straight) {
+                return Err(LaunchError::NoDiskFaults);
+            }
             let runs = {
                 let mut slot = self.machine(n)?.slot();
                 slot.disk_stalled = true;
@@ -297,7 +355,9 @@ impl Cluster {
             if runs {
                 self.hold_disk(n)?;
             }
-            disk.stall();
+            if let Way::Served(disk) = &self.machine(n)?.way {
+                disk.stall();
+            }
             return Ok(());
         }
         let runs = {
@@ -315,23 +375,52 @@ impl Cluster {
     /// # Errors
     /// If the disk is not behind the harness.
     pub fn disk_delay(&self, n: usize, delay: Duration) -> Result<(), LaunchError> {
-        self.disk(n).map(|d| d.delay(delay))
+        match &self.machine(n)?.way {
+            Way::Straight => return Err(LaunchError::NoDiskFaults),
+            Way::Served(disk) => disk.delay(delay),
+            Way::Relayed(relay, _) => relay.delay(delay),
+        }
+        Ok(())
     }
 
-    /// Lets a machine's next `count` reads or writes fail.
+    /// Breaks a machine's iSCSI session: the target forgets it, and QEMU makes another and sends again what was open.
+    ///
+    /// # Errors
+    /// If there is none, or it does not go through the harness.
+    pub fn session_cut(&self, n: usize) -> Result<(), LaunchError> {
+        match &self.machine(n)?.way {
+            Way::Relayed(relay, _) => relay.cut(),
+            _ => return Err(LaunchError::NoDiskFaults),
+        }
+        Ok(())
+    }
+
+    /// Lets some of a machine's disk requests go wrong.
     ///
     /// # Errors
     /// If the disk is not behind the harness.
-    pub fn disk_error(&self, n: usize, operation: DiskOperation, count: u32) -> Result<(), LaunchError> {
-        self.disk(n).map(|d| d.fail(operation, count))
+    pub fn disk_rule(&self, n: usize, rule: DiskRule) -> Result<(), LaunchError> {
+        self.served(n, "let single requests go wrong").map(|d| d.rule(rule))
     }
 
-    /// Lets a machine's next write stop half way and the machine die.
+    /// From now on a machine's reads of an extent give what stands there now.
     ///
     /// # Errors
-    /// If the disk is not behind the harness.
-    pub fn disk_tear(&self, n: usize) -> Result<(), LaunchError> {
-        self.disk(n).map(FaultDisk::tear)
+    /// If the disk is not behind the harness, or cannot be read.
+    pub fn disk_keep(&self, n: usize, extent: Extent) -> Result<(), LaunchError> {
+        self.served(n, "give old blocks")?
+            .keep(extent)
+            .map_err(LaunchError::io(format!("cannot read the disk of machine {n}")))
+    }
+
+    /// From now on a machine has another disk in the place of its own: that image, of the same size.
+    ///
+    /// # Errors
+    /// If the disk is not behind the harness, or the image cannot be opened.
+    pub fn disk_swap(&self, n: usize, image: &Path) -> Result<(), LaunchError> {
+        self.served(n, "put another disk in the place of this one")?
+            .swap(image)
+            .map_err(LaunchError::io(format!("cannot open {}", image.display())))
     }
 
     /// Ends every fault of a machine's disk.
@@ -340,19 +429,21 @@ impl Cluster {
     /// If QEMU does not obey.
     pub fn disk_heal(&self, n: usize) -> Result<(), LaunchError> {
         let machine = self.machine(n)?;
-        if let Some(disk) = &machine.disk {
-            disk.heal();
+        match &machine.way {
+            Way::Straight => {}
+            Way::Served(disk) => disk.heal(),
+            Way::Relayed(relay, _) => relay.heal(),
         }
         let (was_gone, was_stalled, runs) = {
             let mut slot = machine.slot();
             let was = |flag: &mut bool| std::mem::replace(flag, false);
             (was(&mut slot.disk_gone), was(&mut slot.disk_stalled), slot.has_process(&self.common.guard))
         };
-        if was_stalled && !was_gone && runs {
+        if was_stalled && !was_gone && runs && matches!(machine.way, Way::Served(_)) {
             self.qmp(n, "block_set_io_throttle", qemu::throttle(false))?;
         }
         if was_gone && runs {
-            self.qmp(n, "device_add", qemu::disk_device(self.options.block_size)).map(drop)
+            self.qmp(n, "device_add", qemu::disk_device(self.route(machine, ""), self.options.block_size)).map(drop)
         } else {
             Ok(())
         }
@@ -368,8 +459,12 @@ impl Cluster {
         qmp.execute(command, arguments, QMP_WAIT).map_err(failed)
     }
 
-    /// Lets QEMU hold all requests of a machine's disk.
+    /// Holds all requests of a machine's disk: in QEMU, or on their way to the target.
     fn hold_disk(&self, n: usize) -> Result<(), LaunchError> {
+        if let Way::Relayed(relay, _) = &self.machine(n)?.way {
+            relay.hold();
+            return Ok(());
+        }
         self.qmp(n, "block_set_io_throttle", qemu::throttle(true))?;
         let command_line = json!({"command-line": qemu::request_that_owes()});
         self.qmp(n, "human-monitor-command", command_line).map(drop)
@@ -394,8 +489,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn disk(&self, n: usize) -> Result<&FaultDisk, LaunchError> {
-        self.machine(n)?.disk.as_ref().ok_or(LaunchError::NoDiskFaults)
+    fn served(&self, n: usize, what: &'static str) -> Result<&FaultDisk, LaunchError> {
+        match &self.machine(n)?.way {
+            Way::Served(disk) => Ok(disk),
+            Way::Straight if self.options.iscsi.is_none() => Err(LaunchError::NoDiskFaults),
+            _ => Err(LaunchError::NotOverIscsi(what)),
+        }
     }
 
     fn with<R>(&self, n: usize, body: impl FnOnce(&mut Process) -> R) -> Result<R, LaunchError> {
@@ -416,18 +515,24 @@ impl Drop for Cluster {
 }
 
 impl Machine {
-    fn new(options: &MachineOptions, paths: MachinePaths, disk_faults: bool) -> Result<Self, LaunchError> {
+    fn new(own: &MachineOptions, paths: MachinePaths, all: &ClusterOptions) -> Result<Self, LaunchError> {
         let process = Arc::new(Mutex::new(Slot::default()));
-        let disk = match &options.disk {
-            Some(image) if disk_faults => {
+        let way = match (&own.disk, &all.iscsi) {
+            (Some(_), Some(portal)) if all.disk_faults => {
+                let what = format!("cannot pass on to {portal}");
+                let relay = Relay::start(portal.address()).map_err(LaunchError::io(what))?;
+                let there = Portal { host: "127.0.0.1".to_owned(), port: relay.port(), ..portal.clone() };
+                Way::Relayed(relay, there)
+            }
+            (Some(image), None) if all.disk_faults => {
                 let victim = process.clone();
                 let what = format!("cannot serve {}", image.display());
                 let kill = Box::new(move || kill_now(&victim));
-                Some(FaultDisk::start(image, &paths.disk, kill).map_err(LaunchError::io(what))?)
+                Way::Served(FaultDisk::start(image, &paths.disk, kill).map_err(LaunchError::io(what))?)
             }
-            _ => None,
+            _ => Way::Straight,
         };
-        Ok(Self { options: options.clone(), paths, process, disk })
+        Ok(Self { options: own.clone(), paths, process, way })
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {

@@ -22,6 +22,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::fault::{DiskOperation, DiskRule, Extent, Overlay, Rules, Trick, Verdict, With};
 use crate::nbd::{self, Command, Request};
 
 /// How long a request takes from QEMU's throttle to the harness at most. Guests wait longer than this for a request before
@@ -36,15 +37,6 @@ pub enum DiskCut {
     Stall,
     /// The device is removed.
     Gone,
-}
-
-/// Which requests fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DiskOperation {
-    /// Reads.
-    Read,
-    /// Writes.
-    Write,
 }
 
 /// One machine's disk. Dropping it ends its thread.
@@ -70,14 +62,14 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 struct Faults {
     /// Requests that come from then on are refused.
     refusing_from: Option<Instant>,
     delay: Duration,
-    failing_reads: u32,
-    failing_writes: u32,
-    tear: bool,
+    rules: Rules,
+    /// Another disk stands in this one's place.
+    other: Option<Arc<File>>,
     /// The harness is done.
     ending: bool,
 }
@@ -123,17 +115,32 @@ impl FaultDisk {
         self.change(|f| f.delay = delay);
     }
 
-    /// The next `count` requests of that kind fail.
-    pub fn fail(&self, operation: DiskOperation, count: u32) {
-        self.change(|f| match operation {
-            DiskOperation::Read => f.failing_reads = count,
-            DiskOperation::Write => f.failing_writes = count,
-        });
+    /// From now on some requests go wrong.
+    pub fn rule(&self, rule: DiskRule) {
+        self.change(|f| f.rules.add(rule));
     }
 
-    /// The next write stops half way, and the machine dies.
-    pub fn tear(&self) {
-        self.change(|f| f.tear = true);
+    /// From now on reads of an extent give what stands there now.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn keep(&self, extent: Extent) -> io::Result<()> {
+        let length = usize::try_from(extent.end.saturating_sub(extent.start)).unwrap_or(0);
+        let mut bytes = vec![0; length];
+        self.shared.file.read_exact_at(&mut bytes, extent.start)?;
+        let trick = Trick::Old(bytes);
+        self.rule(DiskRule { operation: DiskOperation::Read, extent: Some(extent), count: None, trick });
+        Ok(())
+    }
+
+    /// From now on another image stands in this one's place, of the same size.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn swap(&self, image: &Path) -> io::Result<()> {
+        let other = Arc::new(OpenOptions::new().read(true).write(true).open(image)?);
+        self.change(|f| f.other = Some(other));
+        Ok(())
     }
 
     /// Ends all faults.
@@ -203,30 +210,35 @@ fn wake(shared: &Shared) {
     shared.changed.notify_all();
 }
 
-/// What to do with a request.
-enum Fate {
-    Do(Request),
-    Fail(Request),
-    Tear(Request),
-}
+/// What to do with a request, and on which disk if not on its own.
+type Fate = (Request, Verdict, Option<Arc<File>>);
 
 fn carry_out(shared: &Shared, pending: &Pending, mut stream: &UnixStream) {
-    while let Some(fate) = next(shared, pending) {
-        let answered = match fate {
-            Fate::Do(Request { handle, command }) => match perform(shared, &command) {
-                Ok(bytes) => nbd::reply(&mut stream, handle, Ok(&bytes)),
-                Err(error) => nbd::reply(&mut stream, handle, Err(error)),
-            },
-            Fate::Fail(request) => nbd::reply(&mut stream, request.handle, Err(nbd::ERROR_IO)),
-            Fate::Tear(request) => {
-                if let Command::Write { offset, bytes, .. } = &request.command {
-                    let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-                    // An error leaves less than half: torn as well.
-                    let _ = shared.file.write_all_at(half, *offset);
-                }
+    while let Some((request, verdict, other)) = next(shared, pending) {
+        let Request { handle, command } = request;
+        let file = other.as_deref().unwrap_or(&shared.file);
+        let result = match (verdict, command) {
+            (Verdict::Fail, _) => Err(nbd::ERROR_IO),
+            (Verdict::Lose, _) => Ok(Vec::new()),
+            (Verdict::Tear(at), Command::Write { offset, bytes, .. }) => {
+                let at = at.and_then(|at| usize::try_from(at).ok()).unwrap_or(bytes.len() / 2);
+                let first = bytes.get(..at).unwrap_or(&bytes);
+                // An error leaves less than that: torn as well.
+                let _ = file.write_all_at(first, offset);
                 (shared.kill)();
                 return;
             }
+            (Verdict::DoAt(offset), Command::Write { bytes, durable, .. }) => {
+                perform(file, shared.size, &Command::Write { offset, bytes, durable })
+            }
+            (Verdict::Do(overlays), command) => {
+                perform(file, shared.size, &command).and_then(|bytes| overlay(file, &command, bytes, &overlays))
+            }
+            (_, command) => perform(file, shared.size, &command),
+        };
+        let answered = match result {
+            Ok(bytes) => nbd::reply(&mut stream, handle, Ok(&bytes)),
+            Err(error) => nbd::reply(&mut stream, handle, Err(error)),
         };
         if answered.is_err() {
             return;
@@ -260,28 +272,23 @@ fn next(shared: &Shared, pending: &Pending) -> Option<Fate> {
 }
 
 fn judge(faults: &mut Faults, came: Instant, request: Request) -> Fate {
-    let failing = match &request.command {
-        Command::Read { .. } | Command::Write { .. } if faults.refusing_from.is_some_and(|from| came >= from) => {
-            return Fate::Fail(request);
+    let refused = faults.refusing_from.is_some_and(|from| came >= from);
+    let verdict = match &request.command {
+        Command::Read { .. } | Command::Write { .. } if refused => Verdict::Fail,
+        Command::Read { offset, length } => {
+            faults.rules.judge(DiskOperation::Read, &(*offset..offset.saturating_add(u64::from(*length))))
         }
-        Command::Write { .. } if faults.tear => {
-            faults.tear = false;
-            return Fate::Tear(request);
+        Command::Write { offset, bytes, .. } => {
+            faults.rules.judge(DiskOperation::Write, &(*offset..offset.saturating_add(bytes.len() as u64)))
         }
-        Command::Write { .. } => &mut faults.failing_writes,
-        Command::Read { .. } => &mut faults.failing_reads,
-        Command::Flush | Command::Unknown => return Fate::Do(request),
+        Command::Flush | Command::Unknown => Verdict::Do(Vec::new()),
     };
-    if *failing == 0 {
-        return Fate::Do(request);
-    }
-    *failing -= 1;
-    Fate::Fail(request)
+    (request, verdict, faults.other.clone())
 }
 
-fn perform(shared: &Shared, command: &Command) -> Result<Vec<u8>, u32> {
+fn perform(file: &File, size: u64, command: &Command) -> Result<Vec<u8>, u32> {
     let inside = |offset: u64, length: usize| match offset.checked_add(length as u64) {
-        Some(end) if end <= shared.size => Ok(()),
+        Some(end) if end <= size => Ok(()),
         _ => Err(nbd::ERROR_INVALID),
     };
     let done = |result: io::Result<()>| result.map_err(|_| nbd::ERROR_IO);
@@ -289,20 +296,38 @@ fn perform(shared: &Shared, command: &Command) -> Result<Vec<u8>, u32> {
         Command::Read { offset, length } => {
             inside(*offset, *length as usize)?;
             let mut bytes = vec![0; *length as usize];
-            done(shared.file.read_exact_at(&mut bytes, *offset))?;
+            done(file.read_exact_at(&mut bytes, *offset))?;
             Ok(bytes)
         }
         Command::Write { offset, bytes, durable } => {
             inside(*offset, bytes.len())?;
-            done(shared.file.write_all_at(bytes, *offset))?;
+            done(file.write_all_at(bytes, *offset))?;
             if *durable {
-                done(shared.file.sync_data())?;
+                done(file.sync_data())?;
             }
             Ok(Vec::new())
         }
-        Command::Flush => done(shared.file.sync_data()).map(|()| Vec::new()),
+        Command::Flush => done(file.sync_data()).map(|()| Vec::new()),
         Command::Unknown => Err(nbd::ERROR_INVALID),
     }
+}
+
+/// Puts other bytes over parts of what a read gave.
+fn overlay(file: &File, command: &Command, mut bytes: Vec<u8>, overlays: &[Overlay]) -> Result<Vec<u8>, u32> {
+    let Command::Read { offset, .. } = command else { return Ok(bytes) };
+    let request = *offset..offset.saturating_add(bytes.len() as u64);
+    for overlay in overlays {
+        let Some((at, skip, length)) = overlay.meet(&request) else { continue };
+        let Some(place) = bytes.get_mut(at..at + length) else { continue };
+        match &overlay.with {
+            With::From(from) => file.read_exact_at(place, from.saturating_add(skip)).map_err(|_| nbd::ERROR_IO)?,
+            With::Old(old) => {
+                let old = usize::try_from(skip).ok().and_then(|skip| old.get(skip..skip + length));
+                place.copy_from_slice(old.ok_or(nbd::ERROR_IO)?);
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -374,6 +399,10 @@ mod tests {
         }
     }
 
+    fn any_write(count: u32, trick: Trick) -> DiskRule {
+        DiskRule { operation: DiskOperation::Write, extent: None, count: Some(count), trick }
+    }
+
     #[test]
     fn reads_and_writes_reach_the_image() {
         let mut rig = Rig::new();
@@ -422,7 +451,7 @@ mod tests {
     #[test]
     fn so_many_requests_of_a_kind_fail_and_no_more() {
         let mut rig = Rig::new();
-        rig.disk.fail(DiskOperation::Write, 1);
+        rig.disk.rule(any_write(1, Trick::Fail));
         rig.ask(0, 0, 1, &[]);
         rig.ask(1, 0, 1, &[1]);
         rig.ask(1, 0, 1, &[2]);
@@ -444,7 +473,7 @@ mod tests {
     #[test]
     fn a_torn_write_is_half_there_and_the_machine_is_killed() {
         let mut rig = Rig::new();
-        rig.disk.tear();
+        rig.disk.rule(any_write(1, Trick::Tear(None)));
         rig.ask(1, 0, 4, &[1, 2, 3, 4]);
         let begin = Instant::now();
         while !rig.killed.load(Ordering::Acquire) {
@@ -452,5 +481,56 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(rig.image()[..5], [1, 2, 7, 7, 7]);
+    }
+
+    #[test]
+    fn a_lost_write_is_answered_and_a_misdirected_one_lands_elsewhere() {
+        let mut rig = Rig::new();
+        rig.disk.rule(any_write(1, Trick::Lose));
+        rig.ask(1, 0, 1, &[1]);
+        assert_eq!((rig.answer(0).0, rig.image()[0]), (0, 7));
+        let operation = DiskOperation::Write;
+        rig.disk.rule(DiskRule { operation, extent: Some(0..512), count: None, trick: Trick::Redirect(4096) });
+        rig.ask(1, 1, 2, &[1, 2]);
+        assert_eq!(rig.answer(0).0, 0);
+        assert_eq!((rig.image()[..3].to_vec(), rig.image()[4096..4100].to_vec()), (vec![7; 3], vec![7, 1, 2, 7]));
+        rig.disk.heal();
+        rig.ask(1, 1, 1, &[3]);
+        assert_eq!((rig.answer(0).0, rig.image()[1]), (0, 3));
+    }
+
+    #[test]
+    fn a_read_gives_what_stands_elsewhere_or_what_stood_there() {
+        let mut rig = Rig::new();
+        rig.ask(1, 4096, 4, &[1, 2, 3, 4]);
+        rig.answer(0);
+        rig.disk.keep(8..10).expect("kept");
+        rig.ask(1, 8, 2, &[9, 9]);
+        rig.answer(0);
+        let operation = DiskOperation::Read;
+        rig.disk.rule(DiskRule { operation, extent: Some(2..4), count: Some(1), trick: Trick::Redirect(4097) });
+        rig.ask(0, 0, 11, &[]);
+        assert_eq!(rig.answer(11).1, [7, 7, 2, 3, 7, 7, 7, 7, 7, 7, 7]);
+        rig.ask(0, 0, 4, &[]);
+        assert_eq!(rig.answer(4).1, [7; 4]);
+        rig.disk.heal();
+        rig.ask(0, 7, 3, &[]);
+        assert_eq!(rig.answer(3).1, [7, 9, 9]);
+    }
+
+    #[test]
+    fn another_disk_in_its_place_takes_reads_and_writes() {
+        let mut rig = Rig::new();
+        let other = rig.dir.0.join("other");
+        std::fs::write(&other, vec![5; 8192]).expect("other");
+        rig.disk.swap(&other).expect("swapped");
+        rig.ask(1, 0, 1, &[1]);
+        rig.answer(0);
+        rig.ask(0, 0, 2, &[]);
+        assert_eq!(rig.answer(2).1, [1, 5]);
+        assert_eq!(rig.image()[..2], [7, 7]);
+        rig.disk.heal();
+        rig.ask(0, 0, 2, &[]);
+        assert_eq!(rig.answer(2).1, [7, 7]);
     }
 }

@@ -87,6 +87,10 @@ pub enum LaunchError {
         /// What it had said so far.
         so_far: String,
     },
+    /// An iSCSI target of our own did not do what it must; what it said.
+    Target(String),
+    /// A fault that a disk over iSCSI cannot have.
+    NotOverIscsi(&'static str),
     /// The cluster was made without [`disk_faults`](crate::ClusterOptions::disk_faults).
     NoDiskFaults,
 }
@@ -111,6 +115,8 @@ impl fmt::Display for LaunchError {
             Self::Console { machine, text, so_far } => {
                 write!(f, "machine {machine}: no reply to `{text}` at the console; it said: {so_far:?}")
             }
+            Self::Target(why) => write!(f, "iSCSI target: {why}"),
+            Self::NotOverIscsi(what) => write!(f, "a disk over iSCSI cannot {what}"),
             Self::NoDiskFaults => f.write_str("this cluster's disk is not behind the harness"),
         }
     }

@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+static LAST: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
 static STORES: Mutex<Vec<TraceStore>> = Mutex::new(Vec::new());
 
 /// The shell's status for a process that Ctrl-C ended.
@@ -26,6 +27,7 @@ pub fn install() -> io::Result<()> {
     std::thread::Builder::new().name("interrupt".into()).spawn(move || {
         for _ in signals.forever() {
             if REQUESTED.swap(true, Ordering::AcqRel) {
+                LAST.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|last| last());
                 std::process::exit(STATUS_INTERRUPTED);
             }
             STORES.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(TraceStore::wake);
@@ -42,4 +44,9 @@ pub fn requested() -> bool {
 /// From now on the first interrupt wakes those who wait at `store`.
 pub fn wakes(store: &TraceStore) {
     STORES.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+}
+
+/// From now on `last` is run before the process ends at the second interrupt: what no destructor will do.
+pub fn before_end(last: fn()) {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner).push(last);
 }

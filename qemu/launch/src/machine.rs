@@ -80,6 +80,8 @@ impl MachineState {
 pub struct Common {
     /// The QEMU program.
     pub qemu: PathBuf,
+    /// What it needs in its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
     /// How to read logs.
     pub log: Option<Arc<LogTable>>,
     /// The run's lines.
@@ -141,6 +143,7 @@ impl Process {
         let stderr = File::create(&paths.stderr).map_err(LaunchError::io(what))?;
         let child = Command::new(&common.qemu)
             .args(arguments)
+            .envs(common.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::accel::Accel;
 use crate::identity;
+use quorate_iscsi::Portal;
 use quorate_switch::Mac;
 
 /// The model of the interconnect's NIC.
@@ -14,6 +15,11 @@ pub enum Nic {
     Virtio,
     /// Intel 82540EM.
     E1000,
+}
+
+impl Nic {
+    /// All, with their names in scenarios and on the command line.
+    pub const WORDS: [(&'static str, Self); 2] = [("virtio", Self::Virtio), ("e1000", Self::E1000)];
 }
 
 /// One machine.
@@ -27,12 +33,14 @@ pub struct MachineOptions {
     pub uuid: [u8; 16],
     /// NIC address.
     pub mac: Mac,
+    /// Whether it has a hardware watchdog, an i6300esb that resets it.
+    pub watchdog: bool,
 }
 
 impl MachineOptions {
     /// The machine of node `n` with the identity that [`identity`] gives it.
     pub fn new(n: u8, disk: Option<PathBuf>) -> Self {
-        Self { node: n, disk, uuid: identity::uuid(n), mac: identity::mac(n) }
+        Self { node: n, disk, uuid: identity::uuid(n), mac: identity::mac(n), watchdog: true }
     }
 }
 
@@ -47,8 +55,10 @@ pub struct ClusterOptions {
     pub accel: Accel,
     /// The NICs' model.
     pub nic: Nic,
-    /// Whether the disks' requests go through the harness, so that they can be stalled, delayed, failed and torn. Costs
-    /// some 50 µs a request; `disk_cut` with `gone` works without.
+    /// The unit behind which the disks' images are; `None`: QEMU opens them. It must serve the very image.
+    pub iscsi: Option<Portal>,
+    /// Whether the disks' requests go through the harness, so that they can be stalled, delayed, failed and torn; over
+    /// iSCSI stalled, delayed, and their sessions cut. Costs some 50 µs a request; `disk_cut` with `gone` works without.
     pub disk_faults: bool,
     /// Bytes of a logical block of the disks: 512 or 4096.
     pub block_size: u32,
@@ -71,6 +81,7 @@ impl ClusterOptions {
             seed: 0,
             accel: Accel::Tcg,
             nic: Nic::default(),
+            iscsi: None,
             disk_faults: false,
             block_size: 512,
             keep_logs: None,

@@ -1,10 +1,11 @@
 //! One machine as QEMU's command line.
 //!
 //! What the guest finds: a PC (q35) with one processor; three serial ports (console, log, trace); a virtio-scsi adapter
-//! with the shared disk; a NIC on the virtual switch; an SMBIOS UUID. Nothing else.
+//! with the shared disk; a NIC on the virtual switch; a watchdog; an SMBIOS UUID. Nothing else.
 
 use std::path::Path;
 
+use quorate_iscsi::Portal;
 use serde_json::{Value, json};
 
 use crate::accel::Accel;
@@ -20,11 +21,25 @@ pub const DISK_ID: &str = "disk0";
 
 /// Whence the disk's bytes come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DiskRoute {
+pub enum DiskRoute<'a> {
     /// QEMU opens the image.
     Direct,
     /// Through the harness.
     Harness,
+    /// QEMU is an initiator of its own, and hands the guest's commands on as they are.
+    Iscsi {
+        /// Which unit.
+        portal: &'a Portal,
+        /// The initiator's name.
+        initiator: &'a str,
+    },
+}
+
+impl DiskRoute<'_> {
+    /// Whether the guest's commands reach the disk as they are.
+    const fn is_passed_through(self) -> bool {
+        matches!(self, Self::Iscsi { .. })
+    }
 }
 
 /// What a command line is made from.
@@ -45,7 +60,7 @@ pub struct Spec<'a> {
     /// MiB.
     pub memory_mib: u32,
     /// How the disk is reached.
-    pub route: DiskRoute,
+    pub route: DiskRoute<'a>,
     /// Bytes of its logical block.
     pub block_size: u32,
     /// Whether the disk is there from the start (else it is added later).
@@ -82,6 +97,10 @@ pub fn arguments(spec: &Spec<'_>) -> Vec<String> {
         Nic::E1000 => "e1000",
     };
     push("-device", format!("{model},id=nic0,netdev=n0,mac={},romfile=", mac_text(spec.machine.mac)));
+    if spec.machine.watchdog {
+        push("-device", "i6300esb,id=dog0".into());
+        push("-action", "watchdog=reset".into());
+    }
     if let Some(image) = &spec.machine.disk {
         disk(spec, image, &mut push);
     }
@@ -99,12 +118,17 @@ fn disk(spec: &Spec<'_>, image: &Path, push: &mut impl FnMut(&str, String)) {
             let server = json!({"type": "unix", "path": shown(&spec.paths.disk)});
             json!({"driver": "nbd", "node-name": "f0", "server": server})
         }
+        // It must be the topmost node: a device passes commands on to nothing else.
+        DiskRoute::Iscsi { portal, initiator } => json!({"driver": "iscsi", "node-name": "d0", "transport": "tcp",
+            "portal": portal.address(), "target": portal.target, "lun": portal.lun, "initiator-name": initiator}),
     };
     push("-blockdev", bytes.to_string());
-    push("-blockdev", json!({"driver": "raw", "node-name": "d0", "file": "f0"}).to_string());
+    if !spec.route.is_passed_through() {
+        push("-blockdev", json!({"driver": "raw", "node-name": "d0", "file": "f0"}).to_string());
+    }
     push("-device", "virtio-scsi-pci,id=scsi0".into());
     if spec.disk_present {
-        push("-device", disk_device(spec.block_size).to_string());
+        push("-device", disk_device(spec.route, spec.block_size).to_string());
     }
 }
 
@@ -124,7 +148,11 @@ pub fn request_that_owes() -> String {
 }
 
 /// The disk as a device, for `-device` and for `device_add`.
-pub fn disk_device(block_size: u32) -> Value {
+pub fn disk_device(route: DiskRoute<'_>, block_size: u32) -> Value {
+    if route.is_passed_through() {
+        // What it is called and how large its blocks are, the target says.
+        return json!({"driver": "scsi-block", "id": DISK_ID, "bus": "scsi0.0", "drive": "d0", "share-rw": true});
+    }
     json!({
         "driver": "scsi-hd",
         "id": DISK_ID,
@@ -151,7 +179,7 @@ fn escaped(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn line(route: DiskRoute, disk_present: bool) -> String {
+    fn line(route: DiskRoute<'_>, disk_present: bool) -> String {
         let machine = MachineOptions::new(2, Some("/x/disk,1.img".into()));
         let paths = MachinePaths::new(Path::new("/run"), 2);
         let words = ["node=2".to_owned(), "trace-writes=1".to_owned()];
@@ -180,6 +208,7 @@ mod tests {
             "-uuid 71756f72-6174-4065-8000-000000000002 ",
             "-chardev socket,id=trc,path=/run/n2.trc,server=off -device isa-serial,chardev=trc,index=2 ",
             "virtio-net-pci,id=nic0,netdev=n0,mac=52:54:00:51:00:02,romfile= ",
+            "-device i6300esb,id=dog0 -action watchdog=reset ",
             r#""filename":"/x/disk,1.img""#,
             r#""share-rw":true"#,
             r#""logical_block_size":4096"#,
@@ -196,5 +225,21 @@ mod tests {
         assert!(line.ends_with(" -S -nographic"));
         assert!(line.contains(r#""driver":"nbd""#) && line.contains("/run/n2.nbd"));
         assert!(!line.contains("scsi-hd"));
+    }
+
+    #[test]
+    fn over_iscsi_each_machine_is_an_initiator_of_its_own_and_commands_pass_through() {
+        let portal = Portal::parse("iscsi://127.0.0.1:3261/iqn.x/1").expect("URL");
+        let line = line(DiskRoute::Iscsi { portal: &portal, initiator: "iqn.x:node2" }, true);
+        for part in [
+            r#""portal":"127.0.0.1:3261""#,
+            r#""initiator-name":"iqn.x:node2""#,
+            r#""lun":1"#,
+            r#""driver":"scsi-block""#,
+            r#""share-rw":true"#,
+        ] {
+            assert!(line.contains(part), "{part} is missing in {line}");
+        }
+        assert!(!line.contains(r#""driver":"raw""#) && !line.contains("scsi-hd"));
     }
 }

@@ -16,10 +16,9 @@
 
 use std::fmt::Write as _;
 
-use quorate_base::event::{NoTrace, TraceClock};
-use quorate_base::{BootNonce, Incarnation, Timing, Trace};
+use quorate_base::{BootNonce, Incarnation, Timing};
 use quorate_master_lock::{Detail, Rules};
-use quorate_membership::fence::LeaseFence;
+use quorate_membership::fence::Fence;
 
 use crate::explore::{Hash128, Model, Violation};
 use crate::machine::{BLANK, BLOCKS_MAX, Event, Machines, NOBODY, Policy, RecordId, Request, node_id};
@@ -210,10 +209,7 @@ impl BeatModel {
 
     fn begin_fence(&mut self, state: &mut State) {
         let local = self.all.local(state.nodes[0].local);
-        // The machine's own clock and this model's differ by a shift.
-        let (mut clock, mut sink) = (TraceClock::default(), NoTrace);
-        let mut trace = Trace::new(local.now, &mut clock, &mut sink);
-        let fence = LeaseFence::begin(local.now, node_id(1), Incarnation(1), &local.lock, &self.timing, &mut trace);
+        let fence = Fence::begin(local.now, (node_id(1), Incarnation(1)), &local.lock, &self.timing, None);
         // The machine's own clock and this model's differ by a shift.
         state.fence = Some(Self::clock(state, 0) + fence.due().since_us(local.now));
         // Node 0 does nothing more that matters.

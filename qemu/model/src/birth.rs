@@ -153,7 +153,10 @@ impl BirthModel {
             nodes: NODES,
             levels_max: 32,
             fence: Default::default(),
+            preempted: Default::default(),
+            registrants: Default::default(),
             key: ClusterKey([0; 32]),
+            key_epoch: 0,
         };
         let mut fixed = HashMap::new();
         for copy in [0, 1] {
@@ -305,6 +308,7 @@ impl BirthModel {
                             machine.op = Some(op);
                             Stage::Birth(birth)
                         }
+                        Some(BirthOutput::Reservation(op)) => unreachable!("{op:?} on a database with leases"),
                         Some(BirthOutput::Halt(reason)) => return Self::halt(m, reason),
                         Some(BirthOutput::Born) => {
                             let Some(born) = birth.take_born() else { return Ok(true) };
@@ -385,6 +389,7 @@ impl BirthModel {
                     machine.tag = tag.0;
                     machine.op = Some(op);
                 }
+                Output::Reservation(op) => unreachable!("{op:?} on a database with leases"),
                 Output::Halt(reason) => return Self::halt(m, reason),
                 Output::Event(_) => {}
             }

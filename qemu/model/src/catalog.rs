@@ -397,7 +397,7 @@ pub const SWITCHES: [Switch; 35] = [
         Rule::AlternatingSlots,
         Cost::Safety,
         "",
-        Bounds { crashes: 1, tears: true, halts: true, ..beats(TWO, [1; 3]) },
+        Bounds { crashes: 1, tears: true, halts: true, ..beats(TWO, [2; 3]) },
         "the ballot slots are written in turn, so that a torn one leaves the other",
     ),
     lock(

@@ -234,7 +234,8 @@ impl LockModel {
     pub fn new(name: &str, bounds: Bounds, rules: Rules, port: Port) -> Self {
         let hasty = !rules.keep(quorate_master_lock::Rule::OneChangeAtATime);
         let policy = Policy { views: bounds.views, contenders: bounds.contenders, admits: true, evicts: true, hasty };
-        let counters = if bounds.calm { 16 } else { 2 };
+        // Enough to tell older from newer; who misses as many beats takes a live node for a silent one.
+        let counters = if bounds.calm { 16 } else { 4 };
         let all = Machines::new(bounds.nodes, BEATS, policy, rules, Detail { counters, changed_at: false });
         Self { name: name.to_owned(), bounds, port, all }
     }

@@ -366,6 +366,19 @@ impl Machines {
         id
     }
 
+    /// A record as a machine reads it: a counter beside the one that it read last, which those on the disk count modulo
+    /// something.
+    fn as_read(&self, lock: &MasterLock, at: usize, id: RecordId) -> [u8; RECORD_BYTES] {
+        let raw = self.records[usize::from(id)];
+        let (Some(h), node) = (self.content(id).heartbeat, node_id(at / 3)) else { return raw };
+        let Some(old) = lock.peer(node).heartbeat.as_ref().filter(|old| old.nonce == h.nonce) else { return raw };
+        let modulus = self.detail.counters;
+        let ahead = (h.counter + modulus - old.counter % modulus) % modulus;
+        let counter = old.counter + ahead;
+        let counter = if ahead > modulus / 2 { counter.saturating_sub(modulus) } else { counter };
+        Heartbeat { counter, ..h }.encode(CLUSTER, node)
+    }
+
     fn play(&mut self, mut local: Local, event: Event, before: Instant) -> Outcome {
         let mut bytes = Vec::new();
         let tag = DiskTag(local.lock.tag_under_way());
@@ -385,7 +398,7 @@ impl Machines {
                 bytes.resize(3 * self.nodes * RECORD_PITCH as usize, 0);
                 for (i, block) in blocks.iter().enumerate().take(3 * self.nodes) {
                     let at = i * RECORD_PITCH as usize;
-                    bytes[at..at + RECORD_BYTES].copy_from_slice(&self.records[usize::from(*block)]);
+                    bytes[at..at + RECORD_BYTES].copy_from_slice(&self.as_read(&local.lock, i, *block));
                 }
                 Input::Disk { tag, result: Ok(&bytes) }
             }
@@ -442,6 +455,7 @@ impl Machines {
             Output::Event(LockEvent::Lost { .. }) => outcome.lost = true,
             Output::Event(LockEvent::Committed { .. }) => outcome.committed = true,
             Output::Event(_) => {}
+            Output::Reservation(op) => unreachable!("{op:?} on a database with leases"),
             Output::Halt(reason) => outcome.halted = Some(reason),
         }
     }

@@ -9,7 +9,7 @@ use quorate_switch::Fault;
 use quorate_trace::Line;
 use serde_json::Value;
 
-use crate::model::{Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
+use crate::model::{Action, Condition, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
 
 /// Why something did not go as a step wants it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,9 @@ pub struct DiskView {
 pub trait Backend {
     /// Why it cannot do this kind of action, if it cannot. Asked for every step before anything is started.
     fn refuses(&self, action: &Action) -> Option<String>;
+
+    /// Why it cannot judge this kind of condition, if it cannot. Asked likewise.
+    fn refuses_condition(&self, condition: &Condition) -> Option<String>;
 
     /// µs since the run began.
     fn now_us(&self) -> u64;
@@ -111,6 +114,18 @@ pub trait Backend {
     /// # Errors
     /// If it cannot.
     fn disk(&mut self, fault: Option<DiskFault>, node: NodeId) -> Result<(), Trouble>;
+
+    /// The target behind the shared disk loses power for a time. Returns when it is there again.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn target_restart(&mut self, off_ms: u32) -> Result<(), Trouble>;
+
+    /// The keys that are registered at the shared disk, as an outsider reads them.
+    ///
+    /// # Errors
+    /// If the disk has no persistent reservations, or cannot be asked.
+    fn keys(&mut self) -> Result<Vec<u64>, Trouble>;
 
     /// Sends a stranger's frames; returns when they are sent.
     ///

@@ -1,9 +1,11 @@
 //! Plays a scenario: steps in order, waits driven by events, the first thing that does not hold ends it.
 
+mod chaos;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_base::{NodeId, NodeSet};
+use quorate_base::{NodeId, NodeSet, Timing};
 use quorate_trace::Line;
 use serde_json::json;
 
@@ -14,6 +16,7 @@ use crate::judge::{Moment, Verdict, judge};
 use crate::model::{Action, Condition, MachineVerb, Scenario, Step, StepKind};
 use crate::nodes::{Cast, NodeExpr};
 use crate::source::{Problem, Problems, Span, render};
+use crate::words::ends_the_kernel;
 
 /// What did not hold, or did not work.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +40,8 @@ pub struct Outcome {
     pub steps: u32,
     /// How many conditions held.
     pub held: u32,
+    /// How many faults of each kind `chaos` steps made.
+    pub injected: BTreeMap<String, u64>,
     /// What ended it, if not its last step.
     pub failure: Option<Failure>,
 }
@@ -66,25 +71,38 @@ impl Failure {
     }
 }
 
-/// Checks that a world can do every action of a scenario, before anything is started.
+/// Checks that a world can do every step of a scenario, before anything is started.
 ///
 /// # Errors
 /// Each step that it cannot do, with its place.
 pub fn check(scenario: &Scenario, world: &dyn Backend) -> Result<(), Problems> {
+    check_steps(scenario, &|kind| match kind {
+        StepKind::Do(action) => world.refuses(action),
+        StepKind::Wait { condition, .. } | StepKind::Expect(condition) => world.refuses_condition(condition),
+    })
+}
+
+/// As [`check`], for a world that is not made yet: `refuses` says why it could not do a step, if it could not.
+///
+/// # Errors
+/// Each step that it could not do, with its place.
+pub fn check_steps(scenario: &Scenario, refuses: &dyn Fn(&StepKind) -> Option<String>) -> Result<(), Problems> {
     let mut list = Vec::new();
-    refused(&scenario.steps, world, &mut list);
+    refused(&scenario.steps, refuses, &mut list);
     if list.is_empty() { Ok(()) } else { Err(Problems { source: scenario.source.clone(), list }) }
 }
 
-fn refused(steps: &[Step], world: &dyn Backend, list: &mut Vec<Problem>) {
+fn refused(steps: &[Step], refuses: &dyn Fn(&StepKind) -> Option<String>, list: &mut Vec<Problem>) {
     for step in steps {
-        let StepKind::Do(action) = &step.kind else { continue };
-        if let Some(why) = world.refuses(action) {
-            let message = format!("`{}` cannot be done here: {why}", action.verb());
+        if let Some(why) = refuses(&step.kind) {
+            let message = match &step.kind {
+                StepKind::Do(action) => format!("`{}` cannot be done here: {why}", action.verb()),
+                _ => format!("`{}` cannot be judged here: {why}", step.what),
+            };
             list.push(Problem { message, span: step.span.clone(), label: "this step".to_owned(), help: None });
         }
-        if let Action::Repeat { steps, .. } = action {
-            refused(steps, world, list);
+        if let StepKind::Do(Action::Repeat { steps, .. }) = &step.kind {
+            refused(steps, refuses, list);
         }
     }
 }
@@ -104,13 +122,16 @@ pub fn run(scenario: &Scenario, world: &mut dyn Backend) -> Outcome {
         concerned: NodeSet::EMPTY,
         steps: 0,
         held: 0,
+        seed: scenario.seed,
+        timing: scenario.timing,
+        injected: BTreeMap::new(),
     };
     let mut failure = engine.all(&scenario.steps).err().map(|(step, trouble)| engine.report(step, trouble));
     if let (Err(trouble), Some(last), None) = (engine.world.finish(), scenario.steps.last(), &failure) {
         failure = Some(engine.report(last, trouble));
     }
     engine.world.say("end", json!({ "ok": failure.is_none() }));
-    Outcome { steps: engine.steps, held: engine.held, failure }
+    Outcome { steps: engine.steps, held: engine.held, injected: engine.injected, failure }
 }
 
 struct Engine<'w> {
@@ -129,6 +150,9 @@ struct Engine<'w> {
     concerned: NodeSet,
     steps: u32,
     held: u32,
+    seed: u64,
+    timing: Timing,
+    injected: BTreeMap<String, u64>,
 }
 
 type Failed<'s> = (&'s Step, Trouble);
@@ -174,6 +198,11 @@ impl Engine<'_> {
     fn refresh(&mut self) {
         for line in self.world.lines(self.lines.len()) {
             self.beliefs.take(&line);
+            if line.ev == "boot" {
+                // A life that begins by itself: the one before hung, and a watchdog reset it.
+                self.stopped =
+                    self.stopped.minus(line.node.and_then(NodeId::new).map(NodeSet::only).unwrap_or_default());
+            }
             self.lines.push(line);
         }
     }
@@ -254,7 +283,8 @@ impl Engine<'_> {
             | Action::Machine { node, .. }
             | Action::Command { node, .. }
             | Action::Disk { node, .. }
-            | Action::DiskHeal { node } => self.resolve(node)?,
+            | Action::DiskHeal { node }
+            | Action::Chaos { node, .. } => self.resolve(node)?,
             Action::Link { from, .. } => self.resolve(from)?,
             Action::Image { node: Some(node), .. } => self.resolve(node)?,
             _ => NodeSet::EMPTY,
@@ -277,6 +307,10 @@ impl Engine<'_> {
             Action::Machine { verb, .. } => nodes.iter().try_for_each(|n| self.machine(*verb, n)),
             Action::Command { text, reply, .. } => nodes.iter().try_for_each(|n| {
                 let got = self.world.command(n, text)?;
+                if ends_the_kernel(text).is_some() {
+                    // That life is over; the next one begins by itself or by a step.
+                    self.stopped.insert(n);
+                }
                 match reply {
                     Some(want) if !want.is_match(&got) => {
                         Err(Trouble::Failed(format!("node {n} replied to `{text}` not /{want}/ but: {}", got.trim())))
@@ -294,6 +328,7 @@ impl Engine<'_> {
                 self.world.heal(Some(between))
             }
             Action::Disk { fault, .. } => nodes.iter().try_for_each(|n| self.world.disk(Some(*fault), n)),
+            Action::TargetRestart { off_ms } => self.world.target_restart(*off_ms),
             Action::DiskHeal { .. } => nodes.iter().try_for_each(|n| self.world.disk(None, n)),
             Action::Inject(inject) => self.world.inject(inject),
             Action::Snapshot => {
@@ -312,6 +347,7 @@ impl Engine<'_> {
                 Some(_) => nodes.iter().try_for_each(|n| self.world.edit(*edit, Some(n))),
                 None => self.world.edit(*edit, None),
             },
+            Action::Chaos { chaos, .. } => self.chaos(step, chaos, nodes),
             // Its steps are done by `all`.
             Action::Repeat { .. } => Ok(()),
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorate_base::{NodeId, NodeSet, NodeState};
+use quorate_base::{NodeId, NodeSet, NodeState, ReservationKey};
 use quorate_trace::Line;
 
 use crate::backend::{Backend, DiskView, Trouble};
@@ -63,12 +63,14 @@ pub fn judge(condition: &Condition, at: &Moment<'_>, world: &mut dyn Backend) ->
             Some((_, line)) => Verdict { missing: Vec::new(), nodes: node_of(line) },
             None => Verdict::lacks(about(pattern, at), format!("no event {pattern}")),
         }),
+        Condition::EventOnEach(pattern) => on_each(pattern, at),
         Condition::NoEvent(pattern) => first(pattern, at).map(|found| match found {
             Some((_, line)) => Verdict::lacks(node_of(line), format!("there is: {}", show(line))),
             None => Verdict::default(),
         }),
         Condition::Order { first: a, then: b } => order(a, b, at),
         Condition::OrderOfAll { every: a, then: b } => order_of_all(a, b, at),
+        Condition::Keys { node } => return keys(node.as_ref(), at, world),
         Condition::Unchanged { snapshot, region, except } => {
             return unchanged(snapshot, region, except, at, world);
         }
@@ -106,6 +108,19 @@ fn first<'a>(pattern: &Pattern, at: &Moment<'a>) -> Result<Option<(usize, &'a Ar
         }
     }
     Ok(None)
+}
+
+fn on_each(pattern: &Pattern, at: &Moment<'_>) -> Result<Verdict, String> {
+    let mut left = match &pattern.node {
+        Some(nodes) => at.cast.resolve(nodes)?,
+        None => NodeSet::EMPTY,
+    };
+    let all = left;
+    for (_, line) in every(pattern, at)? {
+        left = left.minus(node_of(line));
+    }
+    let missing = left.iter().map(|n| format!("no event {pattern} on node {n}")).collect();
+    Ok(Verdict { missing, nodes: if left.is_empty() { all } else { left } })
 }
 
 /// All lines that a pattern takes, and their numbers.
@@ -298,6 +313,29 @@ fn names_region(pattern: &str, region: &str) -> bool {
         Some(head) => region.starts_with(head),
         None => pattern == region,
     }
+}
+
+fn keys(node: Option<&NodeExpr>, at: &Moment<'_>, world: &mut dyn Backend) -> Result<Verdict, Trouble> {
+    let wanted = match node.map_or(Ok(at.cast.live), |expr| at.cast.resolve(expr)) {
+        Ok(nodes) => nodes,
+        Err(why) => return Ok(Verdict::lacks(NodeSet::EMPTY, why)),
+    };
+    let found: BTreeSet<u64> = world.keys()?.into_iter().collect();
+    let owner = |key| ReservationKey(key).owner().map(|o| (o.node.get(), o.incarnation.0));
+    let owners: Vec<_> = found.iter().map(|key| (*key, owner(*key))).collect();
+    let is_of = |node: NodeId, owner: Option<(u8, u32)>| {
+        owner.is_some_and(|(n, inc)| n == node.get() && Some(inc) == at.beliefs.life(node).inc)
+    };
+    let without = wanted.iter().filter(|n| !owners.iter().any(|(_, owner)| is_of(*n, *owner)));
+    let mut missing: Vec<String> = without.map(|n| format!("node {n} has no key at the target")).collect();
+    for (key, owner) in &owners {
+        if !wanted.iter().any(|n| is_of(n, *owner)) {
+            let whose =
+                owner.map_or_else(|| "nobody".to_owned(), |(node, inc)| format!("node {node}, incarnation {inc}"));
+            missing.push(format!("the target has key {key:016x} of {whose}"));
+        }
+    }
+    Ok(Verdict { missing, nodes: wanted })
 }
 
 fn unchanged(

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod belief;
+pub mod chaos;
 pub mod diagnosis;
 pub mod engine;
 pub mod judge;
@@ -12,6 +13,7 @@ pub mod nodes;
 mod parse;
 pub mod pattern;
 pub mod qemu;
+mod shared;
 pub mod source;
 pub mod words;
 

@@ -1,12 +1,16 @@
 //! A scenario after parsing: everything typed, nothing left to find out but what the run itself decides.
 
-use quorate_base::{Barriers, NodeId, NodeSet, NodeState, Timing};
-use quorate_switch::Fault;
+use quorate_base::{Barriers, FenceMethod, NodeId, NodeSet, NodeState, Preempted, Registrants, Timing};
+use quorate_launch::Nic;
+use quorate_launch::iscsi::Disk;
+use quorate_switch::{Fault, Hostile};
 use regex::Regex;
 
+use crate::chaos::Chaos;
 use crate::nodes::NodeExpr;
 use crate::pattern::Pattern;
 use crate::source::{Source, Span};
+use crate::words::ends_the_kernel;
 
 /// One scenario file.
 #[derive(Clone, Debug)]
@@ -21,8 +25,24 @@ pub struct Scenario {
     pub seed: u64,
     /// What the database is created with. Checked.
     pub timing: Timing,
+    /// Whether the file says so itself.
+    pub timing_said: bool,
     /// Bytes of a logical block of the shared disk: 512 or 4096.
     pub block_size: u32,
+    /// What stands behind the shared disk on QEMU. The simulator has its own.
+    pub disk: Disk,
+    /// How the database says that nodes are fenced.
+    pub fence: FenceMethod,
+    /// Whether the file says so itself.
+    pub fence_said: bool,
+    /// What it says of the commands of a preempted nexus. `None`: what is known of the disk.
+    pub preempted: Option<Preempted>,
+    /// Who holds the reservation by it. `None`: what is known of the disk.
+    pub registrants: Option<Registrants>,
+    /// Its nodes have group services, level 10.
+    pub groups: bool,
+    /// The NICs' model on QEMU. The simulator has its own.
+    pub nic: Nic,
     /// The test subsystems, ascending by order. Several of one order are on different nodes.
     pub levels: Vec<Level>,
     /// What happens.
@@ -131,15 +151,75 @@ pub enum DiskFault {
     Gone,
     /// Each takes so much longer, ms.
     Delay(u32),
-    /// The next ones fail.
+    /// Some fail.
     Error {
         /// Writes, else reads.
         write: bool,
-        /// How many.
-        count: u32,
+        /// How many; `None`: all.
+        count: Option<u32>,
+        /// Those that touch these; `None`: any.
+        at: Option<Records>,
     },
-    /// The next write stops half way and the node dies.
-    Tear,
+    /// Its iSCSI session breaks, once: the target forgets the node's registration and whatever was under way.
+    Session,
+    /// The next write, of these records or of any, stops half way and the node dies.
+    Tear {
+        /// Of which.
+        at: Option<Records>,
+        /// After so many bytes, if not half way.
+        bytes: Option<u32>,
+    },
+    /// Reads give what stands in another place, or writes go there: as many records.
+    Misdirect {
+        /// Writes, else reads.
+        write: bool,
+        /// Of these.
+        at: Records,
+        /// The first one of the others.
+        to: u64,
+        /// How many requests; `None`: all.
+        count: Option<u32>,
+    },
+    /// Reads give what stands there now, whatever is written.
+    Stale {
+        /// Of these.
+        at: Records,
+    },
+    /// Writes are answered as done, and are not.
+    Lose {
+        /// Of these; `None`: of any.
+        at: Option<Records>,
+        /// How many; `None`: all.
+        count: Option<u32>,
+    },
+    /// Another cluster's disk stands in the place of this one.
+    Swap,
+}
+
+/// Records of the membership database that stand side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// The first one's number.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+}
+
+impl DiskFault {
+    /// The verb, as in scenario files.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Stall | Self::Gone => "disk_cut",
+            Self::Delay(_) => "disk_delay",
+            Self::Error { .. } => "disk_error",
+            Self::Session => "session_cut",
+            Self::Tear { .. } => "disk_tear",
+            Self::Misdirect { .. } => "disk_misdirect",
+            Self::Stale { .. } => "disk_stale",
+            Self::Lose { .. } => "disk_lose",
+            Self::Swap => "disk_swap",
+        }
+    }
 }
 
 /// A change to the image from outside, while nothing of it is in use.
@@ -163,12 +243,18 @@ pub enum ImageEdit {
     Foreign,
     /// The membership database's partition is taken out.
     Erase,
+    /// The image ends in the middle of the area of heartbeats and ballots.
+    Cut,
+    /// The membership database's partition is half as long as the database.
+    Short,
+    /// The backup partition table is gone.
+    NoBackup,
 }
 
 impl ImageEdit {
     /// All, by their word in scenario files, and whether each is about one node. What has a number has it from a key of
     /// its own.
-    pub const ALL: [(&'static str, Self, bool); 9] = [
+    pub const ALL: [(&'static str, Self, bool); 12] = [
         ("disable", Self::Disable, true),
         ("enable", Self::Enable, true),
         ("unconfigure", Self::Unconfigure, true),
@@ -178,6 +264,9 @@ impl ImageEdit {
         ("version", Self::Version, false),
         ("foreign", Self::Foreign, false),
         ("erase", Self::Erase, false),
+        ("cut", Self::Cut, false),
+        ("short", Self::Short, false),
+        ("no-backup-table", Self::NoBackup, false),
     ];
 }
 
@@ -192,11 +281,29 @@ pub struct StartOptions {
     pub identity: bool,
     /// Whether its command line says which cluster it is of.
     pub cluster: bool,
+    /// Which kernel it boots on QEMU. In the simulator all are nodes alike.
+    pub kernel: Kernel,
+}
+
+/// The kernels that can be a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    /// The node image.
+    #[default]
+    NodeImage,
+    /// The independent minimal OS that embeds the crates. Of the levels it has one, `hobby` of order 70, whatever its command
+    /// line says.
+    HobbyOs,
+}
+
+impl Kernel {
+    /// All, with their names.
+    pub const WORDS: [(&'static str, Self); 2] = [("node-image", Self::NodeImage), ("hobby-os", Self::HobbyOs)];
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { as_node: None, disk: true, identity: true, cluster: false }
+        Self { as_node: None, disk: true, identity: true, cluster: false, kernel: Kernel::NodeImage }
     }
 }
 
@@ -256,6 +363,11 @@ pub enum Action {
         /// Whose.
         node: NodeExpr,
     },
+    /// The target behind the shared disk loses power: sessions break, registrations and reservation are gone.
+    TargetRestart {
+        /// How long it is off, ms.
+        off_ms: u32,
+    },
     /// Frames from a stranger.
     Inject(Inject),
     /// Hashes the shared disk by region.
@@ -279,6 +391,13 @@ pub enum Action {
         /// About which node.
         node: Option<NodeExpr>,
     },
+    /// Faults at random.
+    Chaos {
+        /// Which.
+        chaos: Chaos,
+        /// Whom they may hit.
+        node: NodeExpr,
+    },
 }
 
 impl Action {
@@ -287,7 +406,8 @@ impl Action {
         match self {
             Self::Start { .. } => "start",
             Self::Machine { verb, .. } => verb.name(),
-            Self::Command { .. } => "command",
+            // What ends a kernel is a fault, and stands in the trace as one.
+            Self::Command { text, .. } => ends_the_kernel(text).unwrap_or("command"),
             Self::Link { fault, .. } => match fault {
                 Fault::Cut => "cut",
                 Fault::Loss { .. } => "loss",
@@ -297,27 +417,26 @@ impl Action {
                 Fault::Delay { .. } => "delay",
             },
             Self::Heal { .. } => "heal",
-            Self::Disk { fault, .. } => match fault {
-                DiskFault::Stall | DiskFault::Gone => "disk_cut",
-                DiskFault::Delay(_) => "disk_delay",
-                DiskFault::Error { .. } => "disk_error",
-                DiskFault::Tear => "disk_tear",
-            },
+            Self::Disk { fault, .. } => fault.verb(),
+            Self::TargetRestart { .. } => "target_restart",
             Self::DiskHeal { .. } => "disk_heal",
             Self::Inject(_) => "inject",
             Self::Snapshot => "snapshot",
             Self::Sleep { .. } => "sleep",
             Self::Repeat { .. } => "repeat",
             Self::Image { .. } => "image",
+            Self::Chaos { .. } => "chaos",
         }
     }
 }
 
-/// Frames that a stranger sends on the interconnect.
+/// Frames that a stranger sends on the interconnect: given ones, or hostile ones made of what it sees there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inject {
-    /// The frames, sent in turn, at least one.
+    /// Given frames, sent in turn; the next step begins when they are sent.
     pub frames: Vec<Vec<u8>>,
+    /// Kinds of hostile frames, drawn from the run's seed; the next step begins at once, they are sent meanwhile.
+    pub hostile: Vec<Hostile>,
     /// Frames per second; `None`: at once.
     pub rate: Option<u32>,
     /// For so long the frames are sent again and again, ms; `None`: each once.
@@ -368,6 +487,8 @@ pub enum Condition {
     },
     /// A trace event has happened.
     Event(Pattern),
+    /// It has, on each of the nodes that are named.
+    EventOnEach(Pattern),
     /// None has.
     NoEvent(Pattern),
     /// One event came before another.
@@ -383,6 +504,11 @@ pub enum Condition {
         every: Pattern,
         /// … before every one of these.
         then: Pattern,
+    },
+    /// At the target exactly these nodes' running incarnations are registered.
+    Keys {
+        /// Whose; `None`: every live node's.
+        node: Option<NodeExpr>,
     },
     /// Regions of the shared disk are as they were.
     Unchanged {
@@ -406,5 +532,21 @@ impl Scenario {
             })
         }
         any(&self.steps, wanted)
+    }
+
+    /// Every `chaos` step lasts so long, ms, in the place of what the file says. How many there are.
+    pub fn set_chaos_for(&mut self, for_ms: u64) -> usize {
+        fn set(steps: &mut [Step], for_ms: u64) -> usize {
+            let one = |step: &mut Step| match &mut step.kind {
+                StepKind::Do(Action::Repeat { steps, .. }) => set(steps, for_ms),
+                StepKind::Do(Action::Chaos { chaos, .. }) => {
+                    chaos.for_ms = for_ms;
+                    1
+                }
+                _ => 0,
+            };
+            steps.iter_mut().map(one).sum()
+        }
+        set(&mut self.steps, for_ms)
     }
 }

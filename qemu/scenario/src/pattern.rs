@@ -214,6 +214,46 @@ pub const EVENTS: &[(&str, &[(&str, FieldKind)])] = {
         ("awaiting", Node),
         ("waited_ms", Int),
     ];
+    const GROUP_MESSAGE: &[(&str, FieldKind)] = &[
+        ("group", Word),
+        ("order", Int),
+        ("index", Int),
+        ("from", Node),
+        ("job", Word),
+        ("to", Node),
+        ("bytes", Int),
+        ("text", Word),
+    ];
+    const ACK_ROUND: &[(&str, FieldKind)] = &[
+        ("group", Word),
+        ("order", Int),
+        ("index", Int),
+        ("protocol", Int),
+        ("phase", Word),
+        ("round", Int),
+        ("members", Int),
+    ];
+    const DOMAIN: &[(&str, FieldKind)] = &[
+        ("group", Word),
+        ("order", Int),
+        ("index", Int),
+        ("phase", Word),
+        ("op", Word),
+        ("by", Node),
+        ("why", Sentence),
+        ("version", Int),
+        ("nodes", Node),
+    ];
+    const MERGE: &[(&str, FieldKind)] = &[
+        ("group", Word),
+        ("order", Int),
+        ("index", Int),
+        ("merge", Int),
+        ("phase", Word),
+        ("from", Node),
+        ("number", Int),
+        ("gone", Int),
+    ];
     const PEER: &[(&str, FieldKind)] = &[("peer", Node), ("via", Word)];
     const FENCE: &[(&str, FieldKind)] = &[("peer", Node), ("peer_inc", Int), ("method", Word), ("ok", Flag)];
     &[
@@ -237,6 +277,9 @@ pub const EVENTS: &[(&str, &[(&str, FieldKind)])] = {
         ("lease", &[("issued_nt_us", Int), ("until_nt_us", Int)]),
         ("fence_begin", FENCE),
         ("fence", FENCE),
+        ("register_key", &[("key", Word)]),
+        ("reservation", &[("phase", Word), ("kind", Word)]),
+        ("preempt", &[("peer", Node), ("peer_inc", Int), ("key", Word), ("abort", Flag)]),
         ("refuse", &[("peer", Node), ("peer_inc", Int), ("reason", Sentence)]),
         ("shared_write", &[("region", Word), ("lba", Int), ("blocks", Int), ("issued_nt_us", Int)]),
         ("panic", &[("reason", Sentence)]),
@@ -244,6 +287,16 @@ pub const EVENTS: &[(&str, &[(&str, FieldKind)])] = {
         ("note", &[("what", Sentence)]),
         ("waiting", STALL),
         ("overdue", STALL),
+        ("group_epoch", &[("order", Int), ("epoch", Word), ("nodes", Node)]),
+        ("group_message", GROUP_MESSAGE),
+        (
+            "group_change",
+            &[("group", Word), ("order", Int), ("index", Int), ("member", Node), ("job", Word), ("change", Word)],
+        ),
+        ("ack_round", ACK_ROUND),
+        ("domain", DOMAIN),
+        ("merge", MERGE),
+        ("epitaph", &[("last_inc", Int), ("how", Word), ("reason", Sentence), ("last_nt_us", Int), ("events", Free)]),
     ]
 };
 

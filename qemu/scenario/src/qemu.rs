@@ -8,14 +8,16 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_base::{ClusterId, NodeId, NodeSet, Timing};
-use quorate_database::{MachineId, Region};
-use quorate_image::{BlockSize, CreateOptions, Damage, ImageError};
+use quorate_base::capacity::RECORD_PITCH;
+use quorate_base::{ClusterId, FenceMethod, NodeId, NodeSet, Preempted, Registrants, Timing};
+use quorate_database::{MachineId, Region, layout};
+use quorate_image::{CreateOptions, Damage, ImageError};
+use quorate_launch::iscsi::Disk;
 use quorate_launch::{
-    Accel, Cluster, ClusterOptions, DiskCut, DiskOperation, LaunchError, Nic, Tools, identity, interrupt,
+    Accel, Cluster, ClusterOptions, DiskCut, DiskOperation, DiskRule, Extent, LaunchError, Nic, Progress, Tools, Trick,
+    hobby_os, identity, interrupt,
 };
 use quorate_switch::Fault;
 use quorate_trace::{Line, TraceStore};
@@ -23,14 +25,22 @@ use serde_json::Value;
 
 use crate::backend::{Backend, DiskView, Trouble};
 use crate::belief::state_of;
-use crate::model::{Action, DiskFault, ImageEdit, Inject, Level, MachineVerb, Scenario, StartOptions};
-use crate::words::words;
+use crate::chaos::Kind;
+use crate::model::{
+    Action, Condition, DiskFault, ImageEdit, Inject, Kernel, Level, MachineVerb, Records, Scenario, StartOptions,
+    StepKind,
+};
+use crate::shared::Shared;
+use crate::words::{ends_the_kernel, words};
 
 /// How long a console may take to answer. It answers at once unless the guest is stopped or hangs.
 const CONSOLE_WAIT: Duration = Duration::from_secs(5);
 
 /// No wait is longer in one go: an interrupt between the look at the flag and the wait must not be missed for long.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Whose a foreign disk is.
+const ANOTHER_CLUSTER: [u8; 16] = *b"another cluster!";
 
 /// A format version that nobody knows, for [`ImageEdit::Version`].
 const UNKNOWN_VERSION: u16 = 0x7fff;
@@ -53,6 +63,8 @@ pub struct WorldOptions {
     pub timing: Timing,
     /// Bytes of a logical block of the disk.
     pub block_size: u32,
+    /// Nodes have group services, level 10.
+    pub groups: bool,
     /// Test levels.
     pub levels: Vec<Level>,
     /// For the switch's faults.
@@ -61,16 +73,28 @@ pub struct WorldOptions {
     pub accel: Accel,
     /// Which NIC.
     pub nic: Nic,
+    /// What stands behind the shared disk.
+    pub disk: Disk,
     /// An image to use; it is created if it is not there. `None`: a new one, removed at the end.
-    pub disk: Option<PathBuf>,
+    pub image: Option<PathBuf>,
+    /// What the database says about the fence, if it is created.
+    pub fence: FenceMethod,
+    /// What it says of the commands of a preempted nexus. `None`: what is known of the disk.
+    pub preempted: Option<Preempted>,
+    /// Who holds the reservation by it. `None`: what is known of the disk.
+    pub registrants: Option<Registrants>,
     /// Whether disk requests go through the harness.
     pub disk_faults: bool,
     /// Where logs are kept.
     pub keep_logs: Option<PathBuf>,
     /// Whether nodes trace their writes.
     pub trace_writes: bool,
+    /// Whether nodes obey the console words that end their kernel (`hang`, `panic`, `fault`).
+    pub test_commands: bool,
     /// Where the trace is written.
     pub trace: Option<PathBuf>,
+    /// Whether a machine boots the hobby OS.
+    pub hobby_os: bool,
 }
 
 impl WorldOptions {
@@ -80,29 +104,61 @@ impl WorldOptions {
             nodes,
             timing: Timing::DEFAULT,
             block_size: 512,
+            groups: false,
             levels: Vec::new(),
             seed: 1,
             accel: Accel::Auto,
             nic: Nic::Virtio,
-            disk: None,
+            disk: Disk::Image,
+            image: None,
+            fence: FenceMethod::Lease,
+            preempted: None,
+            registrants: None,
             disk_faults: false,
             keep_logs: None,
             trace_writes: false,
+            test_commands: false,
             trace: None,
+            hobby_os: false,
         }
     }
 
     /// For a scenario.
     pub fn of(scenario: &Scenario) -> Self {
-        let behind_harness = |a: &Action| matches!(a, Action::Disk { fault, .. } if *fault != DiskFault::Gone);
+        let behind_harness = |a: &Action| match a {
+            Action::Disk { fault, .. } => *fault != DiskFault::Gone,
+            Action::Chaos { chaos, .. } => chaos.kinds.iter().any(|(kind, _)| kind.needs_disk_faults()),
+            _ => false,
+        };
+        let boots_hobby_os =
+            |a: &Action| matches!(a, Action::Start { options, .. } if options.kernel == Kernel::HobbyOs);
+        let ends_a_kernel = |a: &Action| matches!(a, Action::Command { text, .. } if ends_the_kernel(text).is_some());
         Self {
             timing: scenario.timing,
             block_size: scenario.block_size,
+            disk: scenario.disk.clone(),
+            fence: scenario.fence,
+            preempted: scenario.preempted,
+            registrants: scenario.registrants,
+            groups: scenario.groups,
+            nic: scenario.nic,
             levels: scenario.levels.clone(),
             seed: scenario.seed,
             disk_faults: scenario.any_action(&behind_harness),
+            test_commands: scenario.any_action(&ends_a_kernel),
+            hobby_os: scenario.any_action(&boots_hobby_os),
             ..Self::new(scenario.nodes)
         }
+    }
+}
+
+/// The image of another cluster's disk; it is removed with this.
+#[derive(Debug)]
+struct OtherDisk(PathBuf);
+
+impl Drop for OtherDisk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -111,26 +167,17 @@ impl WorldOptions {
 pub struct World {
     // Dropped first: nobody uses the image any more when it is removed.
     cluster: Cluster,
-    image: DiskImage,
+    shared: Shared,
+    /// Another cluster's disk, once it was needed.
+    other: Option<OtherDisk>,
+    /// Where the database begins in the image, bytes.
+    database_at: u64,
     options: WorldOptions,
     cluster_id: String,
     /// Machines whose disk is taken away because their node was started without one.
     diskless: NodeSet,
-}
-
-/// A disk image; one of our own is removed with it.
-#[derive(Debug)]
-struct DiskImage {
-    path: PathBuf,
-    own: bool,
-}
-
-impl Drop for DiskImage {
-    fn drop(&mut self) {
-        if self.own {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
+    /// The other kernel, if a machine boots it.
+    hobby_os: Option<PathBuf>,
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Trouble {
@@ -156,27 +203,41 @@ pub fn machine_ids(nodes: u8) -> Vec<MachineId> {
     (0..nodes).map(|n| MachineId { uuid: Some(identity::uuid(n)), mac: Some(identity::mac(n)) }).collect()
 }
 
-fn temporary_image() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("quorate-disk-{}-{count}.img", std::process::id()))
-}
-
 impl World {
     /// Makes the disk image, the switch and the machines; nothing is started yet.
     ///
     /// # Errors
     /// If the image is not one for these nodes, or something cannot be made.
     pub fn new(options: WorldOptions, tools: &Tools) -> Result<Self, Trouble> {
-        let image = disk_image(&options)?;
-        let dump = quorate_image::dump(&image.path).map_err(image_failed)?;
+        let (preempted, registrants) = options.disk.preemption();
+        let create = CreateOptions {
+            nodes: options.nodes,
+            timing: options.timing,
+            fence: options.fence,
+            preempted: options.preempted.unwrap_or(preempted),
+            registrants: options.registrants.unwrap_or(registrants),
+            machines: machine_ids(options.nodes),
+            ..CreateOptions::default()
+        };
+        let shared = Shared::new(&options.disk, options.image.as_deref(), &create, options.block_size, tools)?;
+        let dump = quorate_image::dump(shared.image()).map_err(image_failed)?;
         if dump.nodes.len() != usize::from(options.nodes) {
             let (has, wanted) = (dump.nodes.len(), options.nodes);
-            let path = image.path.display();
+            let path = shared.portal().map_or_else(|| shared.image().display().to_string(), |p| p.to_string());
             return Err(Trouble::Broken(format!(
                 "{path} configures {has} nodes, {wanted} are wanted: give another --disk"
             )));
         }
+        let hobby_os = if options.hobby_os {
+            let mut tell = |progress: Progress<'_>| {
+                if let Progress::Begun(what) = progress {
+                    eprintln!("{what}");
+                }
+            };
+            Some(hobby_os(&mut tell).map_err(|e| Trouble::Broken(e.to_string()))?)
+        } else {
+            None
+        };
         let store = TraceStore::new();
         interrupt::wakes(&store);
         if let Some(path) = &options.trace {
@@ -187,12 +248,15 @@ impl World {
             seed: options.seed,
             accel: options.accel,
             nic: options.nic,
+            iscsi: shared.portal(),
             disk_faults: options.disk_faults,
             keep_logs: options.keep_logs.clone(),
-            ..ClusterOptions::new(options.nodes, image.path.clone())
+            ..ClusterOptions::new(options.nodes, shared.image().to_owned())
         };
         let cluster = Cluster::new(cluster_options, tools, store)?;
-        Ok(Self { cluster, image, options, cluster_id: dump.cluster, diskless: NodeSet::EMPTY })
+        let database_at = quorate_image::Image::open(shared.image(), false).map_err(image_failed)?.offset(0);
+        let (cluster_id, diskless) = (dump.cluster, NodeSet::EMPTY);
+        Ok(Self { cluster, shared, other: None, database_at, options, cluster_id, diskless, hobby_os })
     }
 
     /// The machines.
@@ -200,9 +264,18 @@ impl World {
         &self.cluster
     }
 
-    /// The disk image.
-    pub fn image(&self) -> &Path {
-        &self.image.path
+    /// The disk image; of a disk that is somebody else's a copy of what the harness looks at, made now.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn image(&self) -> Result<&Path, Trouble> {
+        self.shared.refresh()?;
+        Ok(self.shared.image())
+    }
+
+    /// The run's directory, which is gone when the world is.
+    pub fn run_dir(&self) -> &Path {
+        self.cluster.run_dir()
     }
 
     /// All lines so far.
@@ -218,42 +291,85 @@ impl World {
         self.store().flush().map_err(|e| Trouble::Broken(format!("the trace could not be written: {e}")))
     }
 
+    /// Where a record stands in the image, bytes.
+    fn offset(&self, record: u64) -> u64 {
+        self.database_at + record * RECORD_PITCH
+    }
+
+    fn extent(&self, at: Records) -> Extent {
+        self.offset(at.first)..self.offset(at.first + at.count)
+    }
+
+    fn disk_rule(
+        &self,
+        n: usize,
+        write: bool,
+        at: Option<Records>,
+        count: Option<u32>,
+        trick: Trick,
+    ) -> Result<(), LaunchError> {
+        let operation = if write { DiskOperation::Write } else { DiskOperation::Read };
+        let extent = at.map(|at| self.extent(at));
+        self.cluster.disk_rule(n, DiskRule { operation, extent, count, trick })
+    }
+
+    /// Another cluster's disk: this one as it is now, with another cluster's id in every record.
+    fn other_disk(&mut self) -> Result<PathBuf, Trouble> {
+        if let Some(OtherDisk(path)) = &self.other {
+            return Ok(path.clone());
+        }
+        let image = self.shared.image();
+        let path = image.with_extension("other");
+        std::fs::copy(image, &path).map_err(|e| broken(&format!("cannot copy {}: {e}", image.display())))?;
+        // From here on it is removed with the world.
+        self.other = Some(OtherDisk(path.clone()));
+        quorate_image::set_cluster(&path, ClusterId(ANOTHER_CLUSTER)).map_err(image_failed)?;
+        Ok(path)
+    }
+
     fn look<T>(&self, mut read: impl FnMut(&Path) -> Result<T, ImageError>) -> Result<T, Trouble> {
-        let mut outcome = read(&self.image.path);
+        let mut outcome = read(self.image()?);
         for _ in 1..READ_ATTEMPTS {
             // A record that is being written right now may be read half; the next look finds it whole.
             if outcome.is_ok() {
                 break;
             }
-            outcome = read(&self.image.path);
+            outcome = read(self.image()?);
         }
         outcome.map_err(image_failed)
     }
 }
 
-fn disk_image(options: &WorldOptions) -> Result<DiskImage, Trouble> {
-    if let Some(path) = &options.disk
-        && path.exists()
-    {
-        return Ok(DiskImage { path: path.clone(), own: false });
+/// Why a fault of single requests is refused.
+const NO_REQUESTS: &str = "over iSCSI the harness sees no single requests; disk = \"image\"";
+
+/// Why a step cannot be done on QEMU with that disk, if it cannot. Asked before anything is started.
+pub fn refusal(disk: &Disk, step: &StepKind) -> Option<String> {
+    let no_target = || "the shared disk is an image, not behind a target; disk = \"tgt\" or \"lio\"".to_owned();
+    let (iscsi, foreign) = (disk.is_iscsi(), matches!(disk, Disk::Iscsi(_)));
+    match step {
+        StepKind::Do(Action::Disk { fault: DiskFault::Session, .. }) if !iscsi => Some(no_target()),
+        StepKind::Do(Action::Disk { fault, .. })
+            if iscsi
+                && !matches!(fault, DiskFault::Stall | DiskFault::Gone | DiskFault::Delay(_) | DiskFault::Session) =>
+        {
+            Some(NO_REQUESTS.to_owned())
+        }
+        StepKind::Do(Action::Chaos { chaos, .. }) if iscsi => {
+            let single = |(kind, _): &&(Kind, u32)| matches!(kind, Kind::DiskError | Kind::DiskTear);
+            chaos.kinds.iter().find(single).map(|(kind, _)| format!("{}: {NO_REQUESTS}", kind.name()))
+        }
+        StepKind::Do(Action::TargetRestart { .. }) if !iscsi => Some(no_target()),
+        StepKind::Do(Action::TargetRestart { .. }) if foreign => {
+            Some("the target is not ours; disk = \"tgt\" or \"lio\"".to_owned())
+        }
+        StepKind::Wait { condition: Condition::Keys { .. }, .. } | StepKind::Expect(Condition::Keys { .. })
+            if !iscsi =>
+        {
+            Some(no_target())
+        }
+        _ => None,
     }
-    let image = match &options.disk {
-        Some(path) => DiskImage { path: path.clone(), own: false },
-        None => DiskImage { path: temporary_image(), own: true },
-    };
-    let block_size = BlockSize::from_bytes(options.block_size)
-        .ok_or_else(|| Trouble::Broken(format!("no disk has blocks of {} bytes", options.block_size)))?;
-    let create = CreateOptions {
-        nodes: options.nodes,
-        timing: options.timing,
-        block_size,
-        machines: machine_ids(options.nodes),
-        // Left behind by a process of the same number that was killed.
-        overwrite: image.own,
-        ..CreateOptions::default()
-    };
-    quorate_image::create(&image.path, &create).map_err(image_failed)?;
-    Ok(image)
 }
 
 fn ports(nodes: NodeSet) -> Vec<usize> {
@@ -261,8 +377,12 @@ fn ports(nodes: NodeSet) -> Vec<usize> {
 }
 
 impl Backend for World {
-    fn refuses(&self, _: &Action) -> Option<String> {
-        None
+    fn refuses(&self, action: &Action) -> Option<String> {
+        refusal(&self.options.disk, &StepKind::Do(action.clone()))
+    }
+
+    fn refuses_condition(&self, condition: &Condition) -> Option<String> {
+        refusal(&self.options.disk, &StepKind::Expect(condition.clone()))
     }
 
     fn now_us(&self) -> u64 {
@@ -298,10 +418,21 @@ impl Backend for World {
             self.cluster.disk_heal(n)?;
         }
         let mut words = words(&self.options.levels, node, options, self.options.trace_writes);
+        if self.options.groups {
+            words.push("groups=1".to_owned());
+        }
+        if self.options.test_commands {
+            words.push("test_commands=1".to_owned());
+        }
         if options.cluster {
             words.push(format!("cluster={}", self.cluster_id));
         }
-        Ok(self.cluster.start(n, &words)?)
+        let started = match (options.kernel, &self.hobby_os) {
+            (Kernel::NodeImage, _) => self.cluster.start(n, &words),
+            (Kernel::HobbyOs, Some(image)) => self.cluster.start_image(n, &words, image),
+            (Kernel::HobbyOs, None) => return Err(Trouble::Broken("the hobby OS was not built".to_owned())),
+        };
+        Ok(started?)
     }
 
     fn kill(&mut self, nodes: NodeSet) -> Result<(), Trouble> {
@@ -346,16 +477,37 @@ impl Backend for World {
             Some(DiskFault::Stall) => self.cluster.disk_cut(n, DiskCut::Stall)?,
             Some(DiskFault::Gone) => self.cluster.disk_cut(n, DiskCut::Gone)?,
             Some(DiskFault::Delay(ms)) => self.cluster.disk_delay(n, Duration::from_millis(ms.into()))?,
-            Some(DiskFault::Error { write, count }) => {
-                let operation = if write { DiskOperation::Write } else { DiskOperation::Read };
-                self.cluster.disk_error(n, operation, count)?;
+            Some(DiskFault::Error { write, count, at }) => self.disk_rule(n, write, at, count, Trick::Fail)?,
+            Some(DiskFault::Tear { at, bytes }) => self.disk_rule(n, true, at, Some(1), Trick::Tear(bytes))?,
+            Some(DiskFault::Misdirect { write, at, to, count }) => {
+                let to = self.offset(to);
+                self.disk_rule(n, write, Some(at), count, Trick::Redirect(to))?;
             }
-            Some(DiskFault::Tear) => self.cluster.disk_tear(n)?,
+            Some(DiskFault::Stale { at }) => self.cluster.disk_keep(n, self.extent(at))?,
+            Some(DiskFault::Lose { at, count }) => self.disk_rule(n, true, at, count, Trick::Lose)?,
+            Some(DiskFault::Swap) => {
+                let other = self.other_disk()?;
+                self.cluster.disk_swap(n, &other)?;
+            }
+            Some(DiskFault::Session) => self.cluster.session_cut(n)?,
         }
         Ok(())
     }
 
+    fn target_restart(&mut self, off_ms: u32) -> Result<(), Trouble> {
+        self.shared.restart(Duration::from_millis(off_ms.into()))
+    }
+
+    fn keys(&mut self) -> Result<Vec<u64>, Trouble> {
+        self.shared.keys()
+    }
+
     fn inject(&mut self, inject: &Inject) -> Result<(), Trouble> {
+        if !inject.hostile.is_empty() {
+            let (rate, span) = (inject.rate.unwrap_or(0), inject.for_ms.unwrap_or(0));
+            let span = Duration::from_millis(span.into());
+            return self.cluster.switch().flood(&inject.hostile, rate, span).map_err(|e| broken(&e.to_string()));
+        }
         // Without a rate all at once; without a time each once.
         let rate = inject.rate.map_or(f64::INFINITY, f64::from);
         let (count, gap_us) = inject.schedule();
@@ -365,7 +517,7 @@ impl Backend for World {
     }
 
     fn edit(&mut self, edit: ImageEdit, node: Option<NodeId>) -> Result<(), Trouble> {
-        let path = &self.image.path;
+        let path = self.image()?;
         let node = || node.ok_or_else(|| Trouble::Broken("this edit needs a node".to_owned()));
         let done = match edit {
             ImageEdit::Disable => quorate_image::edit_node(path, node()?, |c| c.enabled = false),
@@ -377,10 +529,20 @@ impl Backend for World {
                 quorate_image::damage(path, Region::Superblock(*copy), Damage::Flip(SUPERBLOCK_BIT))
             }),
             ImageEdit::Version => quorate_image::set_version(path, UNKNOWN_VERSION),
-            ImageEdit::Foreign => quorate_image::set_cluster(path, ClusterId(*b"another cluster!")),
-            ImageEdit::Erase => return erase_tables(path).map_err(|e| broken(&format!("{}: {e}", path.display()))),
+            ImageEdit::Foreign => quorate_image::set_cluster(path, ClusterId(ANOTHER_CLUSTER)),
+            ImageEdit::Short => quorate_image::shorten(path),
+            ImageEdit::Erase | ImageEdit::Cut | ImageEdit::NoBackup => {
+                let cut_at = self.database_at + (layout::STATE_FIRST + 1) * RECORD_PITCH;
+                let done = match edit {
+                    ImageEdit::Cut => OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(cut_at)),
+                    _ => erase_tables(path, edit == ImageEdit::Erase),
+                };
+                done.map_err(|e| broken(&format!("{}: {e}", path.display())))?;
+                Ok(())
+            }
         };
-        done.map_err(image_failed)
+        done.map_err(image_failed)?;
+        self.shared.publish()
     }
 
     fn regions(&mut self) -> Result<BTreeMap<String, String>, Trouble> {
@@ -402,12 +564,43 @@ impl Backend for World {
     }
 }
 
-/// Overwrites both partition tables: the disk is blank to whoever looks for a database.
-fn erase_tables(path: &Path) -> std::io::Result<()> {
+/// Overwrites the backup partition table, or both: then the disk is blank to whoever looks for a database.
+fn erase_tables(path: &Path, both: bool) -> std::io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     let length = file.metadata()?.len();
     let zeros = vec![0; TABLE_BYTES.min(usize::try_from(length).unwrap_or(0))];
-    file.write_all_at(&zeros, 0)?;
+    if both {
+        file.write_all_at(&zeros, 0)?;
+    }
     file.write_all_at(&zeros, length - zeros.len() as u64)?;
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    fn refusals(steps: &str, disk: &Disk) -> Vec<String> {
+        let text = format!("nodes = 3\nstep = [{steps}]\n");
+        let scenario = Scenario::parse(Source::new("test.toml", text)).unwrap_or_else(|p| panic!("{p}"));
+        scenario.steps.iter().filter_map(|step| refusal(disk, &step.kind)).collect()
+    }
+
+    #[test]
+    fn what_a_disk_cannot_is_refused_before_anything_is_started() {
+        let single = r#"{ do = "disk_error", node = 0, op = "read" }, { do = "disk_tear", node = 0 },
+            { do = "chaos", for_ms = 10, kinds = { disk_tear = 1 } }"#;
+        let target = r#"{ do = "session_cut", node = 0 }, { do = "target_restart" }, { expect = "keys" }"#;
+        let both = r#"{ do = "disk_cut", node = 0 }, { do = "disk_cut", node = 0, mode = "gone" },
+            { do = "disk_delay", node = 0, ms = 5 }, { do = "chaos", for_ms = 10, kinds = { disk_stall = 1 } }"#;
+        let foreign = Disk::named("iscsi://san/iqn.x/1").unwrap().0;
+        for disk in [Disk::Image, Disk::Tgt, Disk::Lio, foreign.clone()] {
+            let iscsi = disk.is_iscsi();
+            assert_eq!(refusals(single, &disk).len(), if iscsi { 3 } else { 0 }, "{disk}");
+            assert_eq!(refusals(both, &disk), Vec::<String>::new(), "{disk}");
+            let without = if disk == foreign { 1 } else { 0 };
+            assert_eq!(refusals(target, &disk).len(), if iscsi { without } else { 3 }, "{disk}");
+        }
+    }
 }

@@ -7,6 +7,14 @@ use crate::model::{Level, Scenario, StartOptions};
 /// Longest command line that a node image takes, bytes.
 pub const CMDLINE_BYTES_MAX: usize = 1024;
 
+/// Console words that end a node's kernel. A node image obeys them only if its command line says so.
+pub const TEST_COMMANDS: [&str; 3] = ["hang", "panic", "fault"];
+
+/// The word, if it is one that ends a node's kernel.
+pub fn ends_the_kernel(text: &str) -> Option<&'static str> {
+    TEST_COMMANDS.into_iter().find(|word| *word == text)
+}
+
 /// The words for `node`: who it is, its test levels, whether it traces writes.
 ///
 /// Which cluster it is of ([`StartOptions::cluster`]) is added by whoever knows the cluster's id.
@@ -45,7 +53,11 @@ fn level_word(level: &Level, node: NodeId) -> String {
 impl Scenario {
     /// The words for one of its nodes.
     pub fn words(&self, node: NodeId, options: &StartOptions, trace_writes: bool) -> Vec<String> {
-        words(&self.levels, node, options, trace_writes)
+        let mut words = words(&self.levels, node, options, trace_writes);
+        if self.groups {
+            words.push("groups=1".to_owned());
+        }
+        words
     }
 
     /// The first node whose command line would be too long, and how long it would be.

@@ -266,6 +266,25 @@ fn unchanged_compares_the_regions_that_are_named() {
 }
 
 #[test]
+fn keys_are_those_of_the_live_incarnations_and_no_others() {
+    let key = |node: u64, inc: u64| 0x51 << 56 | node << 48 | inc << 16 | 0xbeef;
+    let with = |keys: &[u64]| Fake { keys: keys.to_vec(), ..world() };
+    let all = [key(0, 1), key(1, 1), key(2, 1)];
+    let expect = r#"{ expect = "keys" }"#;
+    // One that a target lists twice is one key.
+    holds(expect, with(&[all.as_slice(), &[key(1, 1)]].concat()));
+    assert!(fails(expect, with(&all[..2])).contains("node 2 has no key at the target"));
+    let old = [all.as_slice(), &[key(2, 0)]].concat();
+    assert!(fails(expect, with(&old)).contains("of node 2, incarnation 0"));
+    let foreign = [all.as_slice(), &[7]].concat();
+    assert!(fails(expect, with(&foreign)).contains("key 0000000000000007 of nobody"));
+    let dead = r#"{ do = "kill", node = 2 }, "#;
+    holds(&format!(r#"{dead}{{ expect = "keys" }}"#), with(&all[..2]));
+    assert!(fails(&format!(r#"{dead}{{ expect = "keys" }}"#), with(&all)).contains("of node 2, incarnation 1"));
+    holds(&format!(r#"{dead}{{ expect = "keys", node = "all" }}"#), with(&all));
+}
+
+#[test]
 fn every_verb_reaches_the_world() {
     let more = r#"
         { do = "pause", node = 1 }, { do = "resume", node = 1 }, { do = "freeze", node = [1, 2] },
@@ -277,8 +296,10 @@ fn every_verb_reaches_the_world() {
         { do = "delay", ms = 4, jitter_ms = 5 }, { do = "heal" }, { do = "heal", from = 0, to = 1 },
         { do = "disk_cut", node = 0 }, { do = "disk_cut", node = 0, mode = "gone" },
         { do = "disk_delay", node = 0, ms = 7 }, { do = "disk_error", node = 0, op = "write", count = 3 },
-        { do = "disk_tear", node = 0 }, { do = "disk_heal", node = 0 },
+        { do = "disk_tear", node = 0 }, { do = "disk_heal", node = 0 }, { do = "session_cut", node = [0, 1] },
+        { do = "target_restart", off_ms = 30 }, { do = "target_restart" },
         { do = "inject", hex = ["ff ff", "00"], rate = 100, for_ms = 50 },
+        { do = "inject", hostile = ["replayed", "altered"], rate = 10000, for_ms = 2000 },
         { do = "repeat", times = 2, steps = [{ do = "kill", node = 1 }, { do = "start", node = 1 }] },
         { do = "kill", node = "all" }, { do = "image", edit = "disable", node = 1 },
         { do = "image", edit = "damage-superblock" }, { do = "start", node = 0, as = 1 },
@@ -311,10 +332,15 @@ fn every_verb_reaches_the_world() {
         "Stall 0",
         "Gone 0",
         "Delay(7) 0",
-        "Error { write: true, count: 3 } 0",
-        "Tear 0",
+        "Error { write: true, count: Some(3), at: None } 0",
+        "Tear { at: None, bytes: None } 0",
         "disk_heal 0",
-        "inject [[255, 255], [0]] (5, 10000)",
+        "Session 0",
+        "Session 1",
+        "target_restart 30",
+        "target_restart 0",
+        "inject [[255, 255], [0]] [] (5, 10000)",
+        "inject [] [Replayed, Altered] (20000, 100)",
         "kill 1",
         "start 1",
         "kill 1",
@@ -381,4 +407,46 @@ fn an_interrupt_ends_a_wait() {
     let mut fake = Fake { interrupt: true, ..world() };
     let outcome = after_up("", &mut fake);
     assert_eq!(outcome.failure.unwrap().trouble, Trouble::Interrupted);
+}
+
+#[test]
+fn chaos_makes_faults_ends_them_and_counts_them() {
+    let mut fake = world();
+    let more = r#"{ do = "chaos", for_ms = 20000, every_ms = 500, settle_every_ms = 5000, settle_ms = 1000,
+        kinds = { cut = 2, pause = 1, disk_delay = 1 } }"#;
+    let outcome = after_up(more, &mut fake);
+    assert!(outcome.ok(), "{outcome:#?}");
+    let total: u64 = outcome.injected.values().sum();
+    assert!((10..80).contains(&total), "{:?}", outcome.injected);
+    assert_eq!(outcome.injected.keys().map(String::as_str).collect::<Vec<_>>(), ["cut", "disk_delay", "pause"]);
+    // Whatever was begun was ended.
+    let count = |word: &str| fake.done.iter().filter(|d| d.starts_with(word)).count();
+    assert_eq!(count("pause "), count("resume "));
+    assert_eq!(count("Delay"), count("disk_heal "));
+    assert!(count("heal all") >= 4, "once after each round: {:?}", fake.done);
+    let said: Vec<_> = fake.lines.iter().filter(|l| l.ev == "chaos").collect();
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0].fields["injected"]["cut"], json!(outcome.injected["cut"]));
+    let steps = fake.lines.iter().filter(|l| l.ev == "step" && l.text("do") == Some("pause")).count();
+    assert_eq!(steps, count("pause "), "every fault stands in the trace as a step");
+    // The same seed does the same.
+    let mut again = world();
+    after_up(more, &mut again);
+    assert_eq!(again.done, fake.done);
+}
+
+#[test]
+fn chaos_fails_if_not_all_are_joined_after_the_healing() {
+    let more = r#"{ do = "chaos", for_ms = 5000, every_ms = 500, settle_ms = 2000, kinds = { kill = 1 } }"#;
+    // The one that is started again never says a word.
+    let text = fails(more, world());
+    assert!(text.contains("everything was healed, and not all of nodes 0 1 2 were joined within 2000 ms"), "{text}");
+    assert!(text.contains("missing: "), "{text}");
+}
+
+#[test]
+fn an_event_on_each_node_is_one_that_none_of_them_lacks() {
+    holds(r#"{ expect = "event", ev = "view", node = "all", each = true, since = "start" }"#, world());
+    let text = fails(r#"{ expect = "event", ev = "lock", node = [0, 1], each = true, since = "start" }"#, world());
+    assert!(text.contains("on node 1") && !text.contains("on node 0"), "{text}");
 }

@@ -1,6 +1,8 @@
 //! Every mistake in a scenario file has a message, a line, a column and a caret.
 
+use quorate_launch::Nic;
 use quorate_scenario::Scenario;
+use quorate_scenario::model::{Action, Kernel};
 use quorate_scenario::source::{Problems, Source};
 
 fn problems(text: &str) -> Problems {
@@ -50,6 +52,18 @@ fn all_problems_of_a_file_are_reported_in_its_order() {
 }
 
 #[test]
+fn the_kernel_of_a_machine_is_one_that_there_is() {
+    let found = one_step("{ do = \"start\", node = 0, kernel = \"hobby\" }");
+    assert!(found.contains("unknown kernel: `hobby`"), "{found}");
+    let text =
+        with_steps("{ do = \"start\", node = 0, kernel = \"hobby-os\" }").replace("nodes", "nic = \"e1000\"\nnodes");
+    let scenario = Scenario::parse(Source::new("right.toml", text)).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(scenario.nic, Nic::E1000);
+    let boots = |a: &Action| matches!(a, Action::Start { options, .. } if options.kernel == Kernel::HobbyOs);
+    assert!(scenario.any_action(&boots));
+}
+
+#[test]
 fn the_head_of_the_file() {
     let step = "step = [{ expect = \"master\" }]\n";
     let cases = [
@@ -61,6 +75,12 @@ fn the_head_of_the_file() {
         ("nodes = \"3\"\n", "1:9: `nodes` of the scenario is a string, not a whole number"),
         ("nodes = 3\nseed = 1.5\n", "2:8: `seed` of the scenario is a number, not a whole number"),
         ("nodes = 3\nblock_size = 1024\n", "2:14: `block_size` is 1024, it must be 512 or 4096"),
+        ("nodes = 3\ndisk = \"tgd\"\n", "2:8: unknown disk: `tgd`"),
+        ("nodes = 3\ndisk = 1\n", "2:8: `disk` of the scenario is a whole number, not a string"),
+        ("nodes = 3\nfence = \"wall\"\n", "2:9: unknown fence: `wall`"),
+        ("nodes = 3\nnic = \"e100\"\n", "2:7: unknown nic: `e100`"),
+        ("nodes = 3\npreempted = \"now\"\n", "2:13: unknown preempted: `now`"),
+        ("nodes = 3\nregistrants = \"one\"\n", "2:15: unknown registrants: `one`"),
         ("nodes = 3\ntiming = 3\n", "2:10: [timing] is a whole number, not a table"),
         ("nodes = 3\ntiming = { profile = \"fats\" }\n", "2:22: unknown timing profile: `fats`"),
         ("nodes = 3\ntiming = { dead = 900 }\n", "2:12: timing: lease * 1.01 + io_max must be below dead * 0.99"),
@@ -163,7 +183,14 @@ fn verbs_and_their_keys() {
         ("{ do = \"disk_error\", node = 0 }", "a `disk_error` step has no `op`"),
         ("{ do = \"disk_error\", node = 0, op = \"erase\" }", "unknown op: `erase`"),
         ("{ do = \"disk_error\", node = 0, op = \"read\", count = 0 }", "`count` of a `disk_error` step is 0"),
-        ("{ do = \"inject\" }", "an `inject` step needs either `hex` or `file`"),
+        ("{ do = \"inject\" }", "an `inject` step needs either `hex`, `file` or `hostile`"),
+        ("{ do = \"inject\", hex = \"00\", hostile = \"all\" }", "either `hex`, `file` or `hostile`"),
+        (
+            "{ do = \"inject\", hostile = [\"kind\"], rate = 1, for_ms = 1 }",
+            "`hostile` must be \"all\" or a list of: replayed",
+        ),
+        ("{ do = \"inject\", hostile = [], rate = 1, for_ms = 1 }", "`hostile` has no kind"),
+        ("{ do = \"inject\", hostile = \"all\", rate = 1 }", "hostile frames need `rate` and `for_ms`"),
         ("{ do = \"inject\", hex = \"abc\" }", "`hex` must be pairs of hexadecimal digits"),
         ("{ do = \"inject\", hex = \"zz\" }", "`hex` must be pairs of hexadecimal digits"),
         ("{ do = \"inject\", hex = [] }", "`hex` has no frame"),
@@ -352,5 +379,49 @@ fn any_text_gets_an_answer() {
             let changed = format!("{}{c}{}", &good[..end], &good[end + 1..]);
             let _ = Scenario::parse(Source::new("p.toml", changed)).map_err(|p| p.render(false));
         }
+    }
+}
+
+#[test]
+fn the_keys_of_chaos() {
+    let cases = [
+        (r#"{ do = "chaos" }"#, "4:1: a `chaos` step has no `for_ms`"),
+        (r#"{ do = "chaos", for_ms = 0 }"#, "`for_ms` of a `chaos` step is 0, it must be 1 to"),
+        (r#"{ do = "chaos", for_ms = 9, every = 1 }"#, "unknown key in a `chaos` step: `every`"),
+        (r#"{ do = "chaos", for_ms = 9, kinds = { kil = 1 } }"#, "unknown kind of fault: `kil`"),
+        (r#"{ do = "chaos", for_ms = 9, kinds = { kill = 0 } }"#, "`kinds` has no kind of fault with a weight"),
+        (r#"{ do = "chaos", for_ms = 9, kinds = { kill = 1001 } }"#, "it must be 0 to 1000"),
+        (r#"{ do = "chaos", for_ms = 9, kinds = 3 }"#, "`kinds` is a whole number, not a table"),
+        (r#"{ do = "chaos", for_ms = 9, node = 7 }"#, "node 7 is not configured"),
+        (r#"{ expect = "event", ev = "view", each = true }"#, "`each` needs `node`"),
+    ];
+    for (step, want) in cases {
+        let found = one_step(step);
+        assert!(found.contains(want), "{step}\n{found}");
+    }
+}
+
+#[test]
+fn the_keys_of_disk_faults() {
+    let cases = [
+        (r#"{ do = "disk_error", node = 0 }"#, "a `disk_error` step has no `op`"),
+        (r#"{ do = "disk_error", node = 0, op = "read", count = "al" }"#, "unknown count: `al`"),
+        (r#"{ do = "disk_error", node = 0, op = "read", count = 0 }"#, "it must be 1 to 1000000"),
+        (r#"{ do = "disk_error", node = 0, op = "read", region = "hartbeat.1" }"#, "`hartbeat.1` is no region"),
+        (r#"{ do = "disk_error", node = 0, op = "read", region = "heartbeat.3" }"#, "that node is not configured"),
+        (r#"{ do = "disk_misdirect", node = 0, region = "ballot.0" }"#, "a `disk_misdirect` step has no `to`"),
+        (
+            r#"{ do = "disk_misdirect", node = 0, region = "ballot.0", to = "heartbeat.1" }"#,
+            "`region` has 2 records and `to` has 1",
+        ),
+        (r#"{ do = "disk_misdirect", node = 0, region = "ballot.0", to = "ballot.0" }"#, "the same place"),
+        (r#"{ do = "disk_stale", node = 0 }"#, "a `disk_stale` step has no `region`"),
+        (r#"{ do = "disk_lose", node = 0, op = "read" }"#, "unknown key in a `disk_lose` step: `op`"),
+        (r#"{ do = "disk_swap", node = 0, region = "ballot.0" }"#, "unknown key in a `disk_swap` step: `region`"),
+        (r#"{ do = "disk_tear", node = 0, bytes = 512 }"#, "it must be 1 to 511"),
+    ];
+    for (step, want) in cases {
+        let found = one_step(step);
+        assert!(found.contains(want), "{step}\n{found}");
     }
 }

@@ -1,6 +1,8 @@
 //! Runs a range of seeds outside of the tests: `cargo run -p quorate-sim --example seeds -- NODES FROM TO [TRACE]`. Goes on
-//! after a failure; with TRACE the last seed's trace is written there. `light` or `full` instead of TRACE sets the faults.
+//! after a failure; with TRACE the last seed's trace is written there. `light` or `full` instead of TRACE sets the faults,
+//! `lease` or `reservation` as a fifth the fence.
 
+use quorate_base::FenceMethod;
 use quorate_sim::{Faults, RunOptions, run_seed};
 
 fn main() {
@@ -15,8 +17,13 @@ fn main() {
         Some("full") => Some(Faults::full()),
         _ => None,
     };
-    let path = args.get(3).filter(|_| faults.is_none());
-    let options = RunOptions { keep_trace: path.is_some(), faults, ..RunOptions::default() };
+    let fence = match args.get(4).map(String::as_str) {
+        Some("lease") => Some(FenceMethod::Lease),
+        Some("reservation") => Some(FenceMethod::Reservation),
+        _ => None,
+    };
+    let path = args.get(3).filter(|path| faults.is_none() && *path != "-");
+    let options = RunOptions { keep_trace: path.is_some(), faults, fence, ..RunOptions::default() };
     let began = std::time::Instant::now();
     let (mut failed, mut virtual_us, mut slowest, mut nearest) = (0, 0, (0, 0), (0, 0));
     for seed in from..to {

@@ -2,8 +2,9 @@
 //! the middle of a call, a word typed at the console.
 
 use quorate_base::{LevelOrder, NodeState};
-use quorate_interconnect::stack::PORT;
+use quorate_database::{Superblock, layout};
 use quorate_node::{Console, Node, Probes};
+use quorate_switch::Hostile;
 
 use crate::faults::LastWrite;
 use crate::machine::Machine;
@@ -43,9 +44,13 @@ impl World {
     /// A machine is stopped as a whole: its clock stands still, too. What it had submitted lands, answers and frames wait.
     pub fn freeze(&mut self, m: usize) {
         let now = self.now;
-        if let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node().is_some()) {
+        let stops = |machine: &&mut Machine| machine.node().is_some() && machine.hung_at.is_none();
+        if let Some(machine) = self.machines.get_mut(m).filter(stops) {
             self.recorder.step(now, "freeze", &[machine.id.get()], "");
             machine.freeze(now);
+            if self.disk.target.is_some() {
+                self.recorder.suspended.insert(machine.id.get());
+            }
         }
     }
 
@@ -54,9 +59,17 @@ impl World {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(m) else { return };
         let id = machine.id.get();
-        if machine.thaw(now) {
+        if let Some(stood_us) = machine.thaw(now) {
             self.recorder.step(now, "thaw", &[id], "");
+            self.dog_thaws(m, stood_us);
             self.release(m);
+        }
+    }
+
+    /// From its next boot on a machine has group services, or none.
+    pub fn set_groups(&mut self, m: usize, groups: bool) {
+        if let Some(machine) = self.machines.get_mut(m) {
+            machine.with_groups = groups;
         }
     }
 
@@ -64,14 +77,16 @@ impl World {
     pub fn command(&mut self, m: usize, line: &str) -> Option<String> {
         let machine = self.machines.get_mut(m).filter(|machine| machine.is_live())?;
         let (id, mut probes) = (machine.id.get(), std::mem::replace(&mut machine.probes, Probes::new()));
+        let mut groups = machine.groups.take();
         self.recorder.step(self.now, "command", &[id], line);
         let mut reply = String::new();
         self.call(m, |node, now, ports| {
             // Writing into a String cannot fail.
-            let _ = Console { node, probes: &mut probes, ports }.run(now, line, &mut reply);
+            let _ =
+                Console { node, probes: &mut probes, groups: groups.as_deref_mut(), ports }.run(now, line, &mut reply);
         });
         if let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.is_live()) {
-            machine.probes = probes;
+            (machine.probes, machine.groups) = (probes, groups);
             // What the line brought its levels.
             self.call(m, |_, _, _| {});
         }
@@ -103,11 +118,14 @@ impl World {
     pub(crate) fn start_double(&mut self, m: usize, n: usize) -> bool {
         let Some(id) = self.machines.get(n).map(|machine| machine.id) else { return false };
         let off = self.machines.get(m).is_some_and(|machine| machine.node.is_none());
-        if m == n || !off || self.double.is_some() {
+        let hangs = self.machines.get(n).is_some_and(|machine| machine.hung_at.is_some());
+        if m == n || !off || hangs || self.double.is_some() {
             return false;
         }
         let ran = self.machines.get(n).is_some_and(|machine| machine.node.is_some());
         self.start(n);
+        // A first identity that a second machine's torn write destroys was told of by its life, and nobody else can know.
+        self.disk.path(m).tear = false;
         self.double = Some((m, n));
         self.boot(m, Some(id), true);
         ran
@@ -130,37 +148,32 @@ impl World {
         }
     }
 
-    /// A stranger sends a frame: garbage of any length, or a datagram to the nodes' own port that says nothing.
+    /// A stranger sends a frame: garbage of any length, or something hostile.
     pub fn stranger(&mut self) {
-        let length = self.random.between(1, 400) as usize;
-        let mut payload: Vec<u8> = (0..length).map(|_| self.random.next_u64() as u8).collect();
-        if self.random.below(2) == 0 {
-            payload = datagram_frame(&payload, self.random.below(64) as u8);
+        let frame = if self.random.below(4) == 0 {
+            let length = self.random.between(1, 400) as usize;
+            (0..length).map(|_| self.random.next_u64() as u8).collect()
+        } else {
+            self.stranger.frame(&Hostile::ALL.map(|(_, kind)| kind))
+        };
+        self.inject_frame(&frame);
+    }
+
+    /// The cluster gets a new key on the disk, as `db rekey --force` gives it one. Who runs keeps the old one.
+    pub fn rekey(&mut self) {
+        for copy in [0, 1] {
+            let raw = self.disk.record(layout::superblock(copy)).copied().unwrap_or([0; 512]);
+            if let Some(mut superblock) = Superblock::decode(&raw, copy).good().cloned() {
+                superblock.generation += 1;
+                superblock.key_epoch = superblock.key_epoch.wrapping_add(1);
+                superblock.key.0[0] ^= 1;
+                self.disk.put(layout::superblock(copy), superblock.encode(copy));
+            }
         }
-        self.inject_frame(&payload);
     }
 
     /// From here on the run breaks what the lease fence rests on: only the views must be safe (DESIGN 7).
     pub fn demand_views_only(&mut self) {
         self.recorder.views_only = true;
     }
-}
-
-/// An Ethernet frame with a broadcast datagram to the interconnect's port, as if `from` had sent it.
-fn datagram_frame(payload: &[u8], from: u8) -> Vec<u8> {
-    let mut frame = vec![0xff; 6];
-    frame.extend([0x52, 0x54, 0, 0x51, 0, from, 0x08, 0x00]);
-    let length = |headers: usize| ((payload.len() + headers) as u16).to_be_bytes();
-    let mut ip =
-        vec![0x45, 0, length(28)[0], length(28)[1], 0, 0, 0, 0, 1, 17, 0, 0, 10, 77, 0, from + 1, 10, 77, 0, 255];
-    // RFC 1071: the complement of the sum of all 16-bit words with the carries added in.
-    let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    frame.extend(ip);
-    let port = PORT.to_be_bytes();
-    // A UDP checksum of zero is none.
-    frame.extend([port[0], port[1], port[0], port[1], length(8)[0], length(8)[1], 0, 0]);
-    frame.extend(payload);
-    frame
 }

@@ -10,10 +10,13 @@
 
 use std::collections::BTreeMap;
 
-use quorate_base::{LevelOrder, NodeId, NodeSet, Timing};
+use quorate_base::{ClusterId, FenceMethod, LevelOrder, NodeId, NodeSet, Timing};
+use quorate_database::Region;
 use quorate_switch::Fault;
 
 use crate::faults::{Faults, LastWrite};
+use crate::lie::{Lack, Lie};
+use crate::machine::Machine;
 use crate::plan::{Act, Blow, Noise, Plan, Role, Who, parse_levels};
 use crate::settle::{apart, one_of_two, settle};
 use crate::waylay::{Aim, Spot};
@@ -55,6 +58,7 @@ struct Lasting {
     frozen: Option<u64>,
     stalled: Option<u64>,
     slow: Option<u64>,
+    lacks: Option<u64>,
     /// When its last freeze ended.
     thawed: Option<u64>,
 }
@@ -84,6 +88,8 @@ pub(crate) struct Director<'p> {
     waylays: Vec<(Aim, Blow)>,
     /// Until when a ballot record was spoilt last.
     spoilt_until: u64,
+    /// How many faults of each kind were made.
+    pub injected: BTreeMap<&'static str, u64>,
 }
 
 /// The longest freeze, µs, that leaves the lease fence its proof: what `lease · 1.01 + io_max < dead · 0.99` has to spare.
@@ -104,6 +110,7 @@ impl<'p> Director<'p> {
             ambush: None,
             waylays: Vec::new(),
             spoilt_until: 0,
+            injected: BTreeMap::new(),
         };
         for (i, step) in plan.acts.iter().enumerate() {
             director.at(step.at_us, Due::Act(i));
@@ -234,6 +241,9 @@ impl<'p> Director<'p> {
     }
 
     fn act(&mut self, world: &mut World, act: &Act) {
+        if let Some(fault) = act.fault() {
+            *self.injected.entry(fault).or_default() += 1;
+        }
         match act {
             Act::Start { node } => world.start(usize::from(*node)),
             Act::Kill { node, last } => {
@@ -271,6 +281,11 @@ impl<'p> Director<'p> {
                     self.at(world.now, Due::Reboot { m, boot, after_us: *after_us });
                 }
             }
+            Act::Hang { node } => {
+                if let Some(m) = self.who(world, *node) {
+                    world.hang(m);
+                }
+            }
             Act::Pause { .. }
             | Act::Freeze { .. }
             | Act::Stall { .. }
@@ -287,11 +302,23 @@ impl<'p> Director<'p> {
                 world.mark("disk_tear", &[*node], "");
                 world.disk.path(usize::from(*node)).tear = true;
             }
+            Act::Reconnect { node } => world.reconnect(usize::from(*node)),
+            Act::UnitReset => world.reset_unit(),
+            Act::TargetPower => world.lose_power(),
             Act::BadRecord { record, for_us } => {
                 world.mark("bad_record", &[], &record.to_string());
                 world.disk.bad.spoil(*record);
                 self.bad.push((world.now + for_us, *record));
                 self.at(world.now + for_us, Due::Over);
+            }
+            Act::Lie { node, record, lie, for_us } => self.lie(world, usize::from(*node), (*record, *lie), *for_us),
+            Act::LackAll { for_us } => {
+                (0..usize::from(self.plan.nodes)).for_each(|m| self.lack(world, m, Lack::Gone, *for_us));
+            }
+            Act::Lack { node, lack, for_us } => {
+                if let Some(m) = self.who(world, *node) {
+                    self.lack(world, m, *lack, *for_us);
+                }
             }
             // Refused where it makes no sense; the trace says what came of it.
             Act::Register { node, word } => drop(world.register_level(usize::from(*node), word)),
@@ -311,6 +338,39 @@ impl<'p> Director<'p> {
             Act::Levels { node, words } => world.set_levels(usize::from(*node), parse_levels(words)),
             _ => self.act_on_links(world, act),
         }
+    }
+
+    fn lie(&mut self, world: &mut World, m: usize, (record, lie): (u64, Lie), for_us: u64) {
+        let until = world.now + for_us;
+        if matches!(Region::of(record), Region::Ballot(..)) && lie.hides() {
+            // As with records that nobody can read: hidden for longer than `dead`, one after the other, they are lost ones.
+            if world.now < self.spoilt_until + u64::from(self.plan.timing.dead) * 1000 {
+                return;
+            }
+            self.spoilt_until = until;
+        }
+        world.mark("disk_lie", &[m as u8], &format!("{}: {lie}", Region::of(record)));
+        world.looks.blind = true;
+        lie.begin(&mut world.disk, m, record, until);
+    }
+
+    fn lack(&mut self, world: &mut World, m: usize, lack: Lack, for_us: u64) {
+        // A disk that is another one between a birth's reads, of blank records, and its one write cannot be told from it.
+        let in_birth = |machine: &Machine| machine.node().is_some_and(|node| node.timing().is_none());
+        if lack == Lack::Other && world.machine(m).is_some_and(in_birth) {
+            return;
+        }
+        world.mark("disk_cut", &[m as u8], lack.name());
+        match lack {
+            Lack::Gone => world.disk.path(m).gone = true,
+            Lack::Other => world.disk.swap(m, ClusterId(*b"another cluster!")),
+        }
+        world.looks.blind |= lack == Lack::Other;
+        let until = world.now + for_us;
+        if let Some(lasting) = self.lasting.get_mut(m) {
+            lasting.lacks = lasting.lacks.max(Some(until));
+        }
+        self.at(until, Due::Over);
     }
 
     fn stop(&mut self, world: &mut World, act: &Act) {
@@ -337,7 +397,7 @@ impl<'p> Director<'p> {
             }
             Act::Freeze { .. } => {
                 let mut for_us = for_us;
-                if !self.plan.views_only {
+                if !self.plan.views_only && self.plan.fence == FenceMethod::Lease {
                     // Two short ones within one lease are as bad as a long one.
                     let apart = 2 * u64::from(self.plan.timing.dead) * 1000;
                     if lasting.frozen.is_some() || lasting.thawed.is_some_and(|at| now < at + apart) {
@@ -440,6 +500,10 @@ impl<'p> Director<'p> {
             if is_over(&mut lasting.stalled) {
                 world.heal_disk(m);
             }
+            if is_over(&mut lasting.lacks) {
+                let path = world.disk.path(m);
+                (path.gone, path.other) = (false, None);
+            }
         }
         self.bad.retain(|(until, record)| {
             if *until <= now {
@@ -466,12 +530,21 @@ impl<'p> Director<'p> {
         let healthy = Faults::default();
         (world.disk.faults, world.network.faults) = (healthy.disk, healthy.net);
         world.disk.bad.mend_all();
+        if let Some(target) = &mut world.disk.target {
+            target.kind.lost_per_million = 0;
+        }
         for m in 0..usize::from(self.plan.nodes) {
             let path = world.disk.path(m);
-            (path.delay_ms, path.read_errors, path.write_errors, path.tear) = (0, 0, 0, false);
+            path.mend();
             world.heal_disk(m);
+            world.repair_first_life(m);
             world.resume(m);
             world.thaw(m);
+            // Before it knows the time-outs a node's watchdog leaves it 30 s twice; that is no part of the bound.
+            let in_birth = |machine: &Machine| machine.node().is_some_and(|node| node.timing().is_none());
+            if world.machine(m).is_some_and(|machine| machine.hung_at.is_some() && in_birth(machine)) {
+                world.kill(m, LastWrite::Lands);
+            }
             // A life with other levels than planned ends: a level that hangs does so for as long as it lives.
             let planned = self.plan.levels_of(m);
             if world.machine(m).is_some_and(|machine| machine.levels != planned || machine.booted_with != planned) {
@@ -503,7 +576,9 @@ impl<'p> Director<'p> {
             world.mark("heal", &[], "links");
             world.network.heal();
         }
-        settle(world, all, within)
+        let took_us = settle(world, all, within)?;
+        world.check_keys().map_err(|what| world.describe(what))?;
+        Ok(took_us)
     }
 }
 

@@ -1,9 +1,10 @@
 //! One machine: a node that runs or does not, its levels, its clock.
 
-use quorate_base::{DiskOp, DiskTag, HaltReason, Instant, LevelDecl, LevelOrder, NodeId};
+use quorate_base::{Ballot, DiskOp, DiskTag, HaltReason, Instant, LevelDecl, LevelOrder, NodeId};
 use quorate_interconnect::stack::StackCounters;
-use quorate_node::{LevelStatus, Node, ProbeLevel, Probes};
+use quorate_node::{Groups, LevelStatus, Node, ProbeLevel, Probes};
 
+use crate::watchdog::Watchdog;
 use crate::wire::{Frame, Wire};
 
 /// Ticks of a node in one second of its time, at most. A node that has nothing to do sleeps; one that wakes more often
@@ -17,13 +18,16 @@ pub struct Machine {
     pub id: NodeId,
     pub(crate) node: Option<Box<Node>>,
     pub(crate) probes: Probes,
+    /// Its next boot has group services, level 10.
+    pub(crate) with_groups: bool,
+    pub(crate) groups: Option<Box<Groups>>,
     /// The levels beside membership that its next boot declares.
     pub levels: Vec<ProbeLevel>,
     /// Those that its last boot declared.
     pub(crate) booted_with: Vec<ProbeLevel>,
     /// Boots so far.
     pub boots: u64,
-    booted_at: u64,
+    pub(crate) booted_at: u64,
     /// When its last life ended, run time, µs.
     pub(crate) ended_at: u64,
     /// At its last boot its heartbeat block showed a life without a clean end.
@@ -34,6 +38,11 @@ pub struct Machine {
     pub(crate) paused: bool,
     /// The moment of the run at which the whole machine was stopped, its clock with it.
     pub(crate) frozen_at: Option<u64>,
+    /// Its kernel hangs with interrupts off since then, run time, µs: only a reset ends that.
+    pub(crate) hung_at: Option<u64>,
+    pub(crate) dog: Watchdog,
+    /// So often its watchdog has reset it.
+    pub resets: u64,
     /// For so long its clock stood still in this life, µs.
     stood_us: u64,
     /// The node id that it was told at its boot; its own, unless two machines are to run under one.
@@ -45,6 +54,8 @@ pub struct Machine {
     pub(crate) wake_at: u64,
     ticks: u32,
     ticks_since: u64,
+    /// The ballot that its node obeyed after its last turn, and in which boot.
+    pub(crate) obeys: (u64, Ballot),
     /// Why the last life halted by itself.
     pub halted: Option<HaltReason>,
 }
@@ -54,6 +65,8 @@ pub struct Machine {
 pub(crate) enum Held {
     Disk(u64),
     Answer(Box<crate::disk::Request>),
+    /// The answer to a reservation command; whether it was aborted meanwhile.
+    Command(u64, bool),
     /// What its node asked of the disk in its last turn: it stood still before the doorbell.
     Asked(DiskTag, Box<DiskOp>),
     /// What that turn was to send.
@@ -66,6 +79,8 @@ impl Machine {
             id,
             node: None,
             probes: Probes::new(),
+            with_groups: false,
+            groups: None,
             levels: Vec::new(),
             booted_with: Vec::new(),
             boots: 0,
@@ -75,6 +90,9 @@ impl Machine {
             ppm: 0,
             paused: false,
             frozen_at: None,
+            hung_at: None,
+            dog: Watchdog::armed(0),
+            resets: 0,
             stood_us: 0,
             plays: id,
             held: Vec::new(),
@@ -82,6 +100,7 @@ impl Machine {
             wake_at: u64::MAX,
             ticks: 0,
             ticks_since: 0,
+            obeys: (0, Ballot::NONE),
             halted: None,
         }
     }
@@ -112,31 +131,34 @@ impl Machine {
         self.node.is_some() && !self.stands_still()
     }
 
-    /// Whether it was stopped from outside, with its clock or without.
+    /// Whether it was stopped from outside, with its clock or without, or hangs.
     pub fn stands_still(&self) -> bool {
-        self.paused || self.frozen_at.is_some()
+        self.paused || self.frozen_at.is_some() || self.hung_at.is_some()
     }
 
     pub(crate) fn freeze(&mut self, now: u64) {
         self.frozen_at.get_or_insert(now);
     }
 
-    /// False if it was not frozen.
-    pub(crate) fn thaw(&mut self, now: u64) -> bool {
-        let Some(since) = self.frozen_at.take() else { return false };
-        self.stood_us += now - since;
-        true
+    /// For how long it was frozen, µs; `None` if it was not.
+    pub(crate) fn thaw(&mut self, now: u64) -> Option<u64> {
+        let stood_us = now - self.frozen_at.take()?;
+        self.stood_us += stood_us;
+        Some(stood_us)
     }
 
     pub(crate) fn power_on(&mut self, now: u64, node: Node, ppm: i64) {
         self.node = Some(Box::new(node));
         self.probes = self.levels.iter().cloned().collect();
+        self.groups = self.with_groups.then(Box::default);
         self.booted_with.clone_from(&self.levels);
         self.boots += 1;
         self.booted_at = now;
         self.ppm = ppm;
         self.paused = false;
         (self.frozen_at, self.stood_us) = (None, 0);
+        self.hung_at = None;
+        self.dog = Watchdog::armed(now);
         self.held.clear();
         self.wire = Wire::new(self.id);
         self.halted = None;
@@ -147,8 +169,10 @@ impl Machine {
         self.ended_at = now;
         self.node = None;
         self.probes = Probes::new();
+        self.groups = None;
         self.paused = false;
         self.frozen_at = None;
+        self.hung_at = None;
         self.held.clear();
         self.wire = Wire::new(self.id);
         self.wake_at = u64::MAX;
@@ -172,7 +196,8 @@ impl Machine {
     pub(crate) fn due(&self, now: u64) -> u64 {
         let Some(node) = &self.node else { return u64::MAX };
         let own = node.poll_timeout().min(self.wire.poll_timeout(self.clock(now)));
-        let at = own.min(self.probes.poll_timeout());
+        let groups = self.groups.as_ref().map_or(Instant::FAR, |groups| groups.poll_timeout());
+        let at = own.min(groups).min(self.probes.poll_timeout()).min(self.dog.patting.poll_timeout());
         self.moment(at)
     }
 
@@ -187,8 +212,9 @@ impl Machine {
 }
 
 /// The levels of a node: membership and what the run declares.
-pub(crate) fn declarations(levels: &[ProbeLevel]) -> Vec<LevelDecl<'_>> {
+pub(crate) fn declarations(levels: &[ProbeLevel], groups: bool) -> Vec<LevelDecl<'_>> {
     let mut all = vec![LevelDecl::new(0, "membership")];
+    all.extend(groups.then_some(quorate_groups::LEVEL));
     all.extend(levels.iter().map(ProbeLevel::decl));
     all.sort_by_key(|l| l.order);
     all

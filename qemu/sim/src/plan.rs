@@ -9,12 +9,14 @@
 
 use std::fmt;
 
-use quorate_base::Timing;
+use quorate_base::{FenceMethod, Timing};
 use quorate_database::layout;
 use quorate_node::ProbeLevel;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{Faults, LastWrite};
+use crate::lie::{Lack, Lie};
+use crate::reservation::TargetKind;
 
 /// Everything that a run is made of.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -43,6 +45,12 @@ pub struct Plan {
     pub cuts: Vec<Broke>,
     /// What each machine declares beside membership, as words `level=` without their key.
     pub levels: Vec<Vec<String>>,
+    /// How the cluster fences. By the reservation machines may stand still with their clocks for as long as they like.
+    #[serde(default)]
+    pub fence: FenceMethod,
+    /// What kind of target the disk is, where it fences by the reservation.
+    #[serde(default)]
+    pub target: TargetKind,
     /// The cluster's time-outs.
     pub timing: Timing,
     /// What disk and network do wrong during the damage.
@@ -162,6 +170,8 @@ pub enum Act {
     Pause { node: Who, for_us: u64 },
     /// A machine stands still with its clock.
     Freeze { node: Who, for_us: u64 },
+    /// A machine's kernel hangs with interrupts off, until its watchdog resets it.
+    Hang { node: Who },
     /// A machine's disk requests are not answered.
     Stall { node: Who, for_us: u64 },
     /// Nobody's are.
@@ -172,8 +182,20 @@ pub enum Act {
     DiskErrors { node: u8, write: bool, count: u32 },
     /// The next write of a machine stops half way, and the machine dies.
     Tear { node: u8 },
+    /// A machine's connection to the target breaks and is made again, without its registration.
+    Reconnect { node: u8 },
+    /// Somebody resets the logical unit: everybody's requests are ended, some without a status.
+    UnitReset,
+    /// The target loses its power and comes back.
+    TargetPower,
     /// A record cannot be read by anybody.
     BadRecord { record: u64, for_us: u64 },
+    /// The disk lies to a machine about a record.
+    Lie { node: u8, record: u64, lie: Lie, for_us: u64 },
+    /// A machine's disk is not there, or is another cluster's.
+    Lack { node: Who, lack: Lack, for_us: u64 },
+    /// Nobody's disk is there.
+    LackAll { for_us: u64 },
     /// A link carries nothing.
     Cut { from: u8, to: u8, oneway: bool, for_us: u64 },
     /// A node is cut from all others.
@@ -272,9 +294,13 @@ impl Plan {
             if let Some(node) = step.act.nodes().into_iter().flatten().find(|n| *n >= self.nodes) {
                 return Err(format!("act {i}: there is no node {node}"));
             }
-            if let Act::BadRecord { record, .. } = step.act
-                && record >= layout::RECORDS
-            {
+            let records = match step.act {
+                Act::BadRecord { record, .. } => [Some(record), None],
+                Act::Lie { record, lie: Lie::ReadFrom(other) | Lie::WriteTo(other), .. } => [Some(record), Some(other)],
+                Act::Lie { record, .. } => [Some(record), None],
+                _ => [None, None],
+            };
+            if let Some(record) = records.into_iter().flatten().find(|record| *record >= layout::RECORDS) {
                 return Err(format!("act {i}: there is no record {record}"));
             }
         }
@@ -347,6 +373,44 @@ impl Who {
 }
 
 impl Act {
+    /// What it is called where faults are counted; `None` if it is none.
+    pub fn fault(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Start { .. } | Self::Register { .. } | Self::Deregister { died: false, .. } | Self::Levels { .. } => {
+                return None;
+            }
+            Self::Kill { .. } => "kill",
+            Self::KillAll { .. } => "kill_all",
+            Self::Ambush { .. } => "ambush",
+            Self::Reset { .. } => "reset",
+            Self::Hang { .. } => "hang",
+            Self::Waylay { .. } => "waylay",
+            Self::Leave { .. } => "leave",
+            Self::Reboot { .. } => "reboot",
+            Self::Pause { .. } => "pause",
+            Self::Freeze { .. } => "freeze",
+            Self::Stall { .. } => "disk_stall",
+            Self::StallAll { .. } => "outage",
+            Self::SlowDisk { .. } => "disk_delay",
+            Self::DiskErrors { .. } => "disk_error",
+            Self::Tear { .. } => "disk_tear",
+            Self::Reconnect { .. } => "reconnect",
+            Self::UnitReset => "unit_reset",
+            Self::TargetPower => "target_power",
+            Self::BadRecord { .. } => "bad_record",
+            Self::Lie { lie, .. } => lie.name(),
+            Self::Lack { lack, .. } => lack.name(),
+            Self::LackAll { .. } => "disk_gone_for_all",
+            Self::Cut { .. } | Self::Isolate { .. } | Self::Split { .. } => "cut",
+            Self::Flap { .. } => "flap",
+            Self::Silence { .. } => "silence",
+            Self::Noise { .. } => "noise",
+            Self::Stranger { .. } => "stranger",
+            Self::Deregister { .. } => "level_died",
+            Self::Double { .. } => "double",
+        })
+    }
+
     /// The nodes that it names.
     pub fn nodes(&self) -> [Option<u8>; 2] {
         match self {
@@ -356,17 +420,21 @@ impl Act {
             | Self::SlowDisk { node, .. }
             | Self::DiskErrors { node, .. }
             | Self::Tear { node }
+            | Self::Lie { node, .. }
             | Self::Isolate { node, .. }
             | Self::Split { last: node, .. }
+            | Self::Reconnect { node }
             | Self::Register { node, .. }
             | Self::Deregister { node, .. }
             | Self::Levels { node, .. } => [Some(*node), None],
             Self::Kill { node, .. }
             | Self::Waylay { node, .. }
             | Self::Leave { node }
+            | Self::Hang { node }
             | Self::Reboot { node, .. }
             | Self::Pause { node, .. }
             | Self::Freeze { node, .. }
+            | Self::Lack { node, .. }
             | Self::Stall { node, .. } => [node.id(), None],
             Self::Double { machine, node, .. } => [Some(*machine), Some(*node)],
             Self::Cut { from, to, .. } | Self::Flap { from, to, .. } | Self::Noise { from, to, .. } => {
@@ -375,6 +443,9 @@ impl Act {
             Self::KillAll { .. }
             | Self::StallAll { .. }
             | Self::BadRecord { .. }
+            | Self::UnitReset
+            | Self::TargetPower
+            | Self::LackAll { .. }
             | Self::Silence { .. }
             | Self::Stranger { .. } => [None, None],
         }
@@ -390,6 +461,9 @@ impl Act {
             | Self::StallAll { for_us: us }
             | Self::SlowDisk { for_us: us, .. }
             | Self::BadRecord { for_us: us, .. }
+            | Self::Lie { for_us: us, .. }
+            | Self::Lack { for_us: us, .. }
+            | Self::LackAll { for_us: us }
             | Self::Cut { for_us: us, .. }
             | Self::Isolate { for_us: us, .. }
             | Self::Split { for_us: us, .. }
@@ -482,6 +556,7 @@ impl fmt::Display for Act {
             Self::Reboot { node, after_us } => write!(f, "{node} is to leave, and boots {} later", Ms(*after_us)),
             Self::Pause { node, for_us } => write!(f, "pause {node} for {}", Ms(*for_us)),
             Self::Freeze { node, for_us } => write!(f, "freeze {node} for {}", Ms(*for_us)),
+            Self::Hang { node } => write!(f, "the kernel of {node} hangs"),
             Self::Stall { node, for_us } => write!(f, "the disk does not answer {node} for {}", Ms(*for_us)),
             Self::StallAll { for_us } => write!(f, "the disk answers nobody for {}", Ms(*for_us)),
             Self::SlowDisk { node, ms, for_us } => {
@@ -491,10 +566,22 @@ impl fmt::Display for Act {
                 write!(f, "the next {count} {} of node {node} fail", if *write { "writes" } else { "reads" })
             }
             Self::Tear { node } => write!(f, "the next write of node {node} is torn, and it dies"),
+            Self::Reconnect { node } => write!(f, "node {node} connects to the target anew"),
+            Self::UnitReset => f.write_str("the logical unit is reset"),
+            Self::TargetPower => f.write_str("the target loses its power"),
             Self::BadRecord { record, for_us } => {
                 let region = quorate_database::Region::of(*record);
                 write!(f, "record {record} ({region}) cannot be read for {}", Ms(*for_us))
             }
+            Self::Lie { node, record, lie, for_us } => {
+                let region = quorate_database::Region::of(*record);
+                write!(f, "of record {record} ({region}) node {node}'s {lie}, for {}", Ms(*for_us))
+            }
+            Self::Lack { node, lack: Lack::Gone, for_us } => write!(f, "{node} has no disk for {}", Ms(*for_us)),
+            Self::Lack { node, lack: Lack::Other, for_us } => {
+                write!(f, "{node} has another cluster's disk for {}", Ms(*for_us))
+            }
+            Self::LackAll { for_us } => write!(f, "nobody has a disk for {}", Ms(*for_us)),
             Self::Cut { from, to, oneway, for_us } => {
                 let arrow = if *oneway { "->" } else { "<->" };
                 write!(f, "cut {from} {arrow} {to} for {}", Ms(*for_us))

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use quorate_base::event::{Event, LockPhase, Record, TraceSink};
-use quorate_base::{Ballot, Incarnation, NodeId};
+use quorate_base::event::{Event, LockPhase, Record, TraceSink, Via};
+use quorate_base::{Ballot, FenceMethod, Incarnation, NodeId, NodeState, ViewName};
 use quorate_check::{self as check, Checker, Options, Rule, Violation};
 use quorate_trace::Line;
 use serde_json::{Map, Value, json};
@@ -41,6 +41,30 @@ impl Kept {
     }
 }
 
+/// A view that a node adopted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Adopted {
+    pub node: u8,
+    pub name: ViewName,
+    /// The lives that are joining in it.
+    pub joining: Vec<(NodeId, Incarnation)>,
+}
+
+/// What a node says that rests on what it read of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Claim {
+    /// Another is silent.
+    Silent(NodeId),
+    /// It has a lease.
+    Lease { lasts_us: u64 },
+    /// It adopted a view that puts a life out.
+    Excluded(NodeId, Incarnation),
+    /// It begins to wait for another's lease.
+    FenceBegins(NodeId),
+    /// That lease is over.
+    Fenced(NodeId, Incarnation),
+}
+
 /// Takes records, checks them, keeps what is asked for.
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -59,6 +83,16 @@ pub(crate) struct Recorder {
     pub broken: Option<String>,
     /// Lives whose fence is through: nothing of them may be written any more.
     pub fenced: BTreeSet<(NodeId, Incarnation)>,
+    /// The cluster fences by the reservation.
+    pub reserves: bool,
+    /// Those whom the disk shuts out, whether this fence removed their key or found it absent: nothing of them lands any more.
+    pub shut_out: BTreeSet<(NodeId, Incarnation)>,
+    /// Machines whose clock stood still for longer than the lease can bear.
+    pub suspended: BTreeSet<u8>,
+    /// Views that were adopted and not looked at yet, with the lives that are joining in them.
+    pub adopted: Vec<Adopted>,
+    /// What the node of this turn said that rests on what it read.
+    pub claims: Vec<Claim>,
     /// Ballots under which the lock was acquired.
     pub masters: Vec<(u64, Ballot)>,
     /// Times at which a master lost the lock to another.
@@ -80,6 +114,11 @@ impl Recorder {
             views_only: false,
             broken: None,
             fenced: BTreeSet::new(),
+            reserves: false,
+            shut_out: BTreeSet::new(),
+            suspended: BTreeSet::new(),
+            adopted: Vec::new(),
+            claims: Vec::new(),
             masters: Vec::new(),
             lost: 0,
             count: 0,
@@ -147,7 +186,9 @@ impl Recorder {
         // What rests on clocks that go on and on writes that land in time: a run that breaks that demands the views alone.
         let timed = |rule: Rule| matches!(rule, Rule::WriteAfterFence | Rule::FenceEarly | Rule::ServicesEarly);
         let counts = |rule: Rule| !(self.views_only && timed(rule));
-        if let Some(first) = violations.iter().find(|v| counts(v.rule)) {
+        // By its own clock, which stood still, a write is from later than it was. What lands is seen to by the world.
+        let suspended = |v: &Violation| timed(v.rule) && v.node.is_some_and(|node| self.suspended.contains(&node));
+        if let Some(first) = violations.iter().find(|v| counts(v.rule) && !suspended(v)) {
             self.broken.get_or_insert_with(|| format!("{first}"));
         }
     }
@@ -216,8 +257,29 @@ impl TraceSink for Tap<'_> {
             return;
         }
         match &record.event {
-            Event::Fence { peer, incarnation, ok: true, .. } => {
+            Event::Fence { peer, incarnation, method, ok: true } => {
                 self.recorder.fenced.insert((*peer, *incarnation));
+                if *method == FenceMethod::Lease {
+                    self.recorder.claims.push(Claim::Fenced(*peer, *incarnation));
+                }
+                if self.recorder.reserves {
+                    self.recorder.shut_out.insert((*peer, *incarnation));
+                }
+            }
+            Event::View { name, members } => {
+                let all = NodeId::all().zip(members.iter());
+                let out = all.clone().filter(|(_, (state, _))| *state == NodeState::ForcedLeaving);
+                self.recorder.claims.extend(out.map(|(n, (_, life))| Claim::Excluded(n, *life)));
+                let joining =
+                    all.filter(|(_, (state, _))| *state == NodeState::Joining).map(|(n, (_, life))| (n, *life));
+                self.recorder.adopted.push(Adopted { node: self.node, name: *name, joining: joining.collect() });
+            }
+            Event::Suspect { peer, via: Via::Disk } => self.recorder.claims.push(Claim::Silent(*peer)),
+            Event::Lease { issued, until } => {
+                self.recorder.claims.push(Claim::Lease { lasts_us: until.since_us(*issued) });
+            }
+            Event::FenceBegin { peer, .. } => {
+                self.recorder.claims.push(Claim::FenceBegins(*peer));
             }
             Event::Lock { phase: LockPhase::Acquired, ballot } => self.recorder.masters.push((self.t_us, *ballot)),
             Event::Lock { phase: LockPhase::Lost, .. } => self.recorder.lost += 1,

@@ -6,6 +6,8 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::sync::{Mutex, mpsc};
 
+use quorate_base::FenceMethod;
+
 use crate::director::Director;
 use crate::faults::Faults;
 use crate::plan::Plan;
@@ -16,6 +18,8 @@ use crate::world::{Broken, Invariant, Setup, World};
 pub struct RunOptions {
     /// What disk and network do wrong during the damage; `None`: the seed decides between healthy, light and full.
     pub faults: Option<Faults>,
+    /// How the cluster fences; `None`: the seed decides.
+    pub fence: Option<FenceMethod>,
     /// For how long things are damaged, ms of run time.
     pub damage_ms: u64,
     /// Keep the trace.
@@ -26,7 +30,7 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { faults: None, damage_ms: 15_000, keep_trace: false, invariant: None }
+        Self { faults: None, fence: None, damage_ms: 15_000, keep_trace: false, invariant: None }
     }
 }
 
@@ -45,6 +49,8 @@ pub struct Outcome {
     pub events: u64,
     /// What the checker saw.
     pub counts: quorate_check::Counts,
+    /// How many faults of each kind were made.
+    pub injected: BTreeMap<&'static str, u64>,
     /// The trace's lines, if they were to be kept.
     pub trace: Vec<String>,
 }
@@ -101,6 +107,8 @@ pub struct Summary {
     pub fences: u64,
     /// Lives.
     pub lives: u64,
+    /// How many faults of each kind were made.
+    pub injected: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
@@ -113,6 +121,9 @@ impl Summary {
         self.notifies += outcome.counts.notifies;
         self.fences += outcome.counts.fences;
         self.lives += outcome.counts.lives;
+        for (fault, count) in &outcome.injected {
+            *self.injected.entry(fault).or_default() += count;
+        }
     }
 }
 
@@ -130,10 +141,13 @@ pub fn run_seed(seed: u64, nodes: u8, options: &RunOptions) -> Result<Outcome, B
 /// The first invariant that broke, or that the cluster did not settle.
 pub fn run_plan(plan: &Plan, options: &RunOptions) -> Result<Outcome, Box<Failure>> {
     let mut world = world_of(plan, options);
-    let result = Director::new(plan).run(&mut world).and_then(|settled_us| {
+    let mut director = Director::new(plan);
+    let result = director.run(&mut world).and_then(|settled_us| {
         world.finish_settled()?;
         Ok(settled_us)
     });
+    let mut injected = std::mem::take(&mut director.injected);
+    injected.extend(world.disk.chances.by_kind());
     let (seed, trace) = (plan.seed, world.trace());
     match result {
         Ok(settled_us) => {
@@ -145,6 +159,7 @@ pub fn run_plan(plan: &Plan, options: &RunOptions) -> Result<Outcome, Box<Failur
                 settle_bound_us,
                 events: world.events,
                 counts: world.counts(),
+                injected,
                 trace,
             })
         }
@@ -207,6 +222,8 @@ fn world_of(plan: &Plan, options: &RunOptions) -> World {
         faults: plan.faults,
         clock_ppm: plan.clock_ppm,
         timing: plan.timing,
+        fence: plan.fence,
+        target: plan.target,
         levels: Vec::new(),
         keep_trace: options.keep_trace,
         ..Setup::new(plan.seed, plan.nodes)

@@ -1,6 +1,7 @@
 //! Scenario files on virtual time: the same engine and the same judge as on QEMU, with the simulator as the world.
 //!
-//! It can do everything that QEMU can: nothing is refused.
+//! It can do what QEMU can, but for the ends of a kernel that is none of its nodes' business (`panic`, `fault`): those are
+//! refused by name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,18 +11,23 @@ use quorate_database::sealed::{VERSION_AT, reseal};
 use quorate_database::{BallotBlock, Heartbeat, NodeConfig, Region, Superblock, layout};
 use quorate_node::ProbeLevel;
 use quorate_scenario::backend::{Backend, DiskView, Trouble};
-use quorate_scenario::model::{Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
+use quorate_scenario::model::{Action, Condition, DiskFault, ImageEdit, Inject, MachineVerb, Records, StartOptions};
 use quorate_scenario::{Outcome, Scenario, run};
 use quorate_switch::Fault;
 use quorate_trace::Line;
 use serde_json::Value;
 
-use crate::disk::PathFaults;
+use crate::database::Database;
+use crate::disk::{PathFaults, Trick};
 use crate::faults::{Faults, LastWrite};
+use crate::reservation::TargetKind;
 use crate::world::{Broken, Setup, World};
 
-/// First spare record that later layers use; the ones before are spare for good.
-const DOMAIN_FIRST: u64 = 400;
+/// As the node image says it.
+const SHORT: &str = "its partition is shorter than a membership database";
+
+/// Whose a foreign disk is.
+const ANOTHER_CLUSTER: ClusterId = ClusterId(*b"another cluster!");
 
 /// A cluster on virtual time in which a scenario is played.
 #[derive(Debug)]
@@ -29,26 +35,44 @@ pub struct ScenarioWorld {
     world: World,
     nodes: u8,
     cluster: ClusterId,
-    /// There is no database on the disk to be found.
-    erased: bool,
+    /// There is no database on the disk to be found, or it has no room.
+    unfit: Option<HaltReason>,
 }
 
 /// Plays a scenario in the simulator under a seed. Gives how it ended and the trace.
 pub fn run_scenario(scenario: &Scenario, seed: u64) -> (Outcome, Vec<Arc<Line>>) {
-    let mut world = ScenarioWorld::new(scenario, seed);
-    let outcome = run(scenario, &mut world);
+    run_scenario_from(scenario, seed, None)
+}
+
+/// The same with a real cluster's configuration, which the scenario must not contradict.
+pub fn run_scenario_from(scenario: &Scenario, seed: u64, from: Option<&Database>) -> (Outcome, Vec<Arc<Line>>) {
+    let mut world = ScenarioWorld::from_database(scenario, seed, from);
+    // What a `chaos` step draws is the seed's as well.
+    let outcome = run(&Scenario { seed, ..scenario.clone() }, &mut world);
     (outcome, world.lines(0))
 }
 
 impl ScenarioWorld {
     /// For a scenario; the seed draws what the file leaves open.
     pub fn new(scenario: &Scenario, seed: u64) -> Self {
+        Self::from_database(scenario, seed, None)
+    }
+
+    /// The same with a real cluster's configuration.
+    pub fn from_database(scenario: &Scenario, seed: u64, from: Option<&Database>) -> Self {
         let faults = Faults::default();
         let setup = Setup {
             timing: scenario.timing,
+            fence: scenario.fence,
+            target: TargetKind {
+                preempted: scenario.preempted.unwrap_or_default(),
+                registrants: scenario.registrants.unwrap_or_default(),
+                ..TargetKind::default()
+            },
             levels: Vec::new(),
             keep_trace: true,
             faults,
+            database: from.cloned(),
             ..Setup::new(seed, scenario.nodes)
         };
         let mut world = World::new(&setup);
@@ -57,9 +81,10 @@ impl ScenarioWorld {
             let words = scenario.words(node, &StartOptions::default(), false);
             let levels = words.iter().filter_map(|word| ProbeLevel::parse(word.strip_prefix("level=")?).ok());
             world.set_levels(node.index(), levels.collect());
+            world.set_groups(node.index(), scenario.groups);
         }
         let cluster = world.cluster();
-        Self { world, nodes: scenario.nodes, cluster, erased: false }
+        Self { world, nodes: scenario.nodes, cluster, unfit: None }
     }
 
     fn each_link(&mut self, from: NodeSet, to: NodeSet, mut change: impl FnMut(&mut World, NodeId, NodeId)) {
@@ -96,7 +121,12 @@ impl ScenarioWorld {
     }
 
     fn set_foreign(&mut self) {
-        self.edit_superblock(|s| s.cluster = ClusterId(*b"another cluster!"));
+        self.edit_superblock(|s| s.cluster = ANOTHER_CLUSTER);
+    }
+
+    fn rule(&mut self, m: usize, write: bool, at: Option<Records>, count: Option<u32>, trick: Trick) {
+        let at = at.map_or(0..layout::RECORDS, |at| at.first..at.first + at.count);
+        self.world.disk.add_rule(m, write, at, count, trick);
     }
 
     fn set_timing(&mut self, timing: quorate_base::Timing) {
@@ -111,9 +141,22 @@ fn failed(broken: Box<Broken>) -> Trouble {
     Trouble::Failed(broken.to_string())
 }
 
+/// Why what is about an iSCSI target is refused.
+const NO_TARGET: &str = "the simulated disk is behind no target";
+
 impl Backend for ScenarioWorld {
-    fn refuses(&self, _: &Action) -> Option<String> {
-        None
+    fn refuses(&self, action: &Action) -> Option<String> {
+        match action {
+            Action::Disk { fault: DiskFault::Session, .. } | Action::TargetRestart { .. } => Some(NO_TARGET.to_owned()),
+            Action::Command { text, .. } if matches!(text.as_str(), "panic" | "fault") => {
+                Some(format!("`{text}` at the console: the simulator's kernel has no mistakes of its own"))
+            }
+            _ => None,
+        }
+    }
+
+    fn refuses_condition(&self, condition: &Condition) -> Option<String> {
+        matches!(condition, Condition::Keys { .. }).then(|| NO_TARGET.to_owned())
     }
 
     fn now_us(&self) -> u64 {
@@ -146,8 +189,8 @@ impl Backend for ScenarioWorld {
     fn start(&mut self, node: NodeId, options: &StartOptions) -> Result<(), Trouble> {
         let told = options.identity.then_some(options.as_node.unwrap_or(node));
         self.world.boot(node.index(), told, options.cluster);
-        if !options.disk || self.erased {
-            self.world.end(node.index(), HaltReason::NoDisk);
+        if let Some(reason) = self.unfit.or((!options.disk).then_some(HaltReason::NoDisk)) {
+            self.world.end(node.index(), reason);
         }
         Ok(())
     }
@@ -176,6 +219,10 @@ impl Backend for ScenarioWorld {
 
     fn command(&mut self, node: NodeId, text: &str) -> Result<String, Trouble> {
         let silent = || Trouble::Failed(format!("node {node} does not answer at its console"));
+        if text == "hang" {
+            self.world.hang(node.index());
+            return Ok("hang\nok".to_owned());
+        }
         // As the harness reads it from a serial port.
         self.world.command(node.index(), text).map(|reply| reply.trim_end().to_owned()).ok_or_else(silent)
     }
@@ -208,15 +255,38 @@ impl Backend for ScenarioWorld {
             Some(DiskFault::Stall) => self.world.stall_disk(m),
             Some(DiskFault::Gone) => self.world.disk.path(m).gone = true,
             Some(DiskFault::Delay(ms)) => self.world.disk.path(m).delay_ms = ms,
-            Some(DiskFault::Error { write: true, count }) => self.world.disk.path(m).write_errors = count,
-            Some(DiskFault::Error { write: false, count }) => self.world.disk.path(m).read_errors = count,
-            Some(DiskFault::Tear) => self.world.disk.path(m).tear = true,
+            Some(DiskFault::Session) => return Err(Trouble::Broken(NO_TARGET.to_owned())),
+            Some(DiskFault::Error { write, count: Some(count), at: None }) => {
+                let path = self.world.disk.path(m);
+                *(if write { &mut path.write_errors } else { &mut path.read_errors }) = count;
+            }
+            Some(DiskFault::Error { write, count, at }) => self.rule(m, write, at, count, Trick::Fail),
+            Some(DiskFault::Tear { at: None, bytes: None }) => self.world.disk.path(m).tear = true,
+            Some(DiskFault::Tear { at, bytes }) => self.rule(m, true, at, Some(1), Trick::Tear(bytes)),
+            Some(DiskFault::Misdirect { write, at, to, count }) => {
+                self.rule(m, write, Some(at), count, Trick::Redirect(to));
+            }
+            Some(DiskFault::Stale { at }) => self.world.disk.keep(m, at.first..at.first + at.count),
+            Some(DiskFault::Lose { at, count }) => self.rule(m, true, at, count, Trick::Lose),
+            Some(DiskFault::Swap) => self.world.disk.swap(m, ANOTHER_CLUSTER),
         }
         Ok(())
     }
 
+    fn target_restart(&mut self, _: u32) -> Result<(), Trouble> {
+        Err(Trouble::Broken(NO_TARGET.to_owned()))
+    }
+
+    fn keys(&mut self) -> Result<Vec<u64>, Trouble> {
+        Err(Trouble::Broken(NO_TARGET.to_owned()))
+    }
+
     fn inject(&mut self, inject: &Inject) -> Result<(), Trouble> {
         let (count, gap_us) = inject.schedule();
+        if !inject.hostile.is_empty() {
+            self.world.flood(&inject.hostile, count, gap_us);
+            return Ok(());
+        }
         let begun = self.world.now;
         for (i, frame) in (0..count).zip(inject.frames.iter().cycle()) {
             self.world.run_until(begun + i * gap_us).map_err(failed)?;
@@ -246,7 +316,10 @@ impl Backend for ScenarioWorld {
                 }
             }
             ImageEdit::Foreign => self.set_foreign(),
-            ImageEdit::Erase => self.erased = true,
+            // There is no partition table in the simulator: what becomes of it is the node image's word for it.
+            ImageEdit::Erase | ImageEdit::Cut => self.unfit = Some(HaltReason::NoDisk),
+            ImageEdit::Short => self.unfit = Some(HaltReason::DatabaseDamaged { what: SHORT }),
+            ImageEdit::NoBackup => {}
         }
         Ok(())
     }
@@ -283,9 +356,10 @@ fn names_of(at: u64, nodes: u8) -> Vec<String> {
     let region = Region::of(at);
     let (node, all) = match region {
         Region::Superblock(_) => return vec![region.to_string()],
-        Region::Spare if at >= DOMAIN_FIRST => return vec!["domain".to_owned()],
+        Region::Spare if at >= layout::DOMAIN_FIRST => return vec!["domain".to_owned()],
         Region::Spare => return vec!["spare".to_owned()],
         Region::Config(n) => (n, Some("config")),
+        Region::Domain(n, _) => (n, Some("domain")),
         Region::Identity(n, _) => (n, Some("identity")),
         Region::Heartbeat(n) | Region::Ballot(n, _) => (n, None),
     };

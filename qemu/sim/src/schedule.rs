@@ -3,13 +3,15 @@
 //! Lengths are drawn around the limits of DESIGN 7 (`net_suspect`, `disk_suspect`, `io_max`, `lease`, `dead`), just under
 //! and just over each, because that is where a decision turns.
 
-use quorate_base::{NodeId, Timing};
+use quorate_base::{FenceMethod, NodeId, Preempted, Registrants, Timing};
 use quorate_database::layout;
 
 use crate::director::freeze_max_us;
 use crate::faults::{Faults, LastWrite};
+use crate::lie::{Lack, Lie};
 use crate::plan::{Act, Blow, Broke, Moment, Noise, Plan, Role, Step, Who};
 use crate::random::Random;
+use crate::reservation::TargetKind;
 use crate::run::RunOptions;
 
 /// What kind of act.
@@ -29,6 +31,9 @@ enum Kind {
     DiskErrors,
     Tear,
     BadRecord,
+    Lie,
+    Lack,
+    LackAll,
     Cut,
     CutOneWay,
     Isolate,
@@ -48,13 +53,14 @@ enum Kind {
 impl Kind {
     /// Whether it makes a sound node look dead, or the disk lie.
     fn is_rough(self) -> bool {
-        use Kind::{BadRecord, DiskErrors, Double, Freeze, Pause, SlowDisk, Stall, StallAll, Tear};
+        use Kind::{BadRecord, DiskErrors, Double, Freeze, Lack, LackAll, Lie, Pause, SlowDisk, Stall, StallAll, Tear};
         matches!(self, Double | Pause | Freeze | Stall | StallAll | SlowDisk | DiskErrors | Tear | BadRecord)
+            || matches!(self, Lie | Lack | LackAll)
     }
 }
 
 /// How often each is drawn. Boots outweigh ends, so that there is mostly a cluster to damage.
-const WEIGHTS: [(Kind, u64); 28] = [
+const WEIGHTS: [(Kind, u64); 31] = [
     (Kind::Start, 36),
     (Kind::Kill, 12),
     (Kind::KillAll, 1),
@@ -69,6 +75,9 @@ const WEIGHTS: [(Kind, u64); 28] = [
     (Kind::DiskErrors, 3),
     (Kind::Tear, 2),
     (Kind::BadRecord, 3),
+    (Kind::Lie, 8),
+    (Kind::Lack, 2),
+    (Kind::LackAll, 1),
     (Kind::Cut, 4),
     (Kind::CutOneWay, 4),
     (Kind::Isolate, 2),
@@ -119,10 +128,113 @@ impl Plan {
         let (off, cuts) = draw_rest(&mut random, nodes);
         let mut draw = Draw { random, nodes, timing, views_only, calm, levels };
         let damage_us = options.damage_ms * 1000;
-        let acts = draw.acts(damage_us);
+        let mut acts = draw.acts(damage_us);
+        if !calm {
+            acts.extend(draw_hangs(seed, nodes, damage_us));
+            acts.sort_by_key(|step| step.at_us);
+        }
         let levels = draw.levels;
-        Self { nodes, seed, damage_us, clock_ppm, views_only, calm, off, cuts, levels, timing, faults, acts }
+        // Apart, so that the method changes nothing of the rest.
+        let mut random = Random::new(seed.rotate_left(17) ^ 0xfe_4ce);
+        let drawn = if random.below(3) == 0 { FenceMethod::Reservation } else { FenceMethod::Lease };
+        let fence = options.fence.unwrap_or(drawn);
+        let target = draw_target(&mut random, seed, calm);
+        if fence == FenceMethod::Reservation {
+            draw_target_faults(&mut random, &mut acts, nodes, damage_us, calm);
+            if !calm {
+                acts.extend(draw_slow_victim(seed, nodes, damage_us, timing));
+                acts.sort_by_key(|step| step.at_us);
+            }
+        }
+        Self {
+            nodes,
+            seed,
+            damage_us,
+            clock_ppm,
+            views_only,
+            calm,
+            off,
+            cuts,
+            levels,
+            fence,
+            target,
+            timing,
+            faults,
+            acts,
+        }
     }
+}
+
+/// Kernels that hang, in every other run. From a generator of their own: what else a seed draws does not depend on them.
+fn draw_hangs(seed: u64, nodes: u8, damage_us: u64) -> Vec<Step> {
+    let mut random = Random::new(seed.rotate_left(16) ^ 0x4a76);
+    (0..random.below(4).saturating_sub(1))
+        .map(|_| {
+            let node = if random.below(3) == 0 {
+                Who::Role(Role::Master)
+            } else {
+                Who::Node(random.below(u64::from(nodes)) as u8)
+            };
+            Step { at_us: random.below(damage_us.max(1)), act: Act::Hang { node } }
+        })
+        .collect()
+}
+
+/// Any mixture of what targets can do.
+fn draw_target(random: &mut Random, seed: u64, calm: bool) -> TargetKind {
+    // From a generator of its own: what else a seed draws does not depend on it.
+    let mut apart = Random::new(seed.rotate_left(19) ^ 0x7a_6e7);
+    let mut other = |most: u64| apart.below(most) == 0;
+    let preempted = if other(2) { Preempted::Ends } else { Preempted::Lingers };
+    let registrants = if other(3) { Registrants::Only } else { Registrants::All };
+    let [fresh_nexus, forgets_holder] = [other(2), other(3) && !calm];
+    let mut one = |most: u64| random.below(most) == 0;
+    let [all_registrants, abort, persist] = [!one(3), !one(3), !one(2)];
+    let lost_per_million = if calm || one(2) { 0 } else { 50_000 };
+    // Without PREEMPT AND ABORT each fence resets the unit, and a sound node whose requests that ends looks dead for a while.
+    TargetKind {
+        all_registrants,
+        abort: abort || calm,
+        persist,
+        preempted,
+        registrants,
+        fresh_nexus,
+        forgets_holder,
+        lost_per_million,
+    }
+}
+
+/// What happens to a target and its nexuses.
+fn draw_target_faults(random: &mut Random, acts: &mut Vec<Step>, nodes: u8, damage_us: u64, calm: bool) {
+    let count = if calm { 0 } else { random.below(6) };
+    for _ in 0..count {
+        let at_us = random.below(damage_us.max(1));
+        let act = match random.below(8) {
+            0..=4 => Act::Reconnect { node: random.below(u64::from(nodes)) as u8 },
+            5 | 6 => Act::UnitReset,
+            _ => Act::TargetPower,
+        };
+        acts.push(Step { at_us, act });
+    }
+    if !calm && random.below(2) == 0 {
+        let node = Who::Node(random.below(u64::from(nodes)) as u8);
+        let for_us = random.between(500_000, 6_000_000);
+        acts.push(Step { at_us: random.below(damage_us.max(1)), act: Act::Freeze { node, for_us } });
+    }
+    acts.sort_by_key(|step| step.at_us);
+}
+
+/// In every third run a node is cut off whose requests take most of `io_max` each, so that one is mostly under way when it is
+/// put out. From a generator of its own.
+fn draw_slow_victim(seed: u64, nodes: u8, damage_us: u64, timing: Timing) -> Vec<Step> {
+    let mut random = Random::new(seed.rotate_left(20) ^ 0x51_037);
+    if random.below(3) > 0 {
+        return Vec::new();
+    }
+    let (node, at_us) = (random.below(u64::from(nodes)) as u8, random.below(damage_us.max(1)));
+    let for_us = u64::from(random.between(3, 8) as u32 * timing.net_suspect) * 1000;
+    let slow = Act::SlowDisk { node, ms: timing.io_max * 6 / 10, for_us };
+    vec![Step { at_us, act: slow }, Step { at_us, act: Act::Isolate { node, for_us } }]
 }
 
 /// Mostly a profile; or time-outs between which nothing is left to spare, so that one that is a little off is too short.
@@ -282,6 +394,16 @@ impl Draw {
             }
             Kind::Tear => Act::Tear { node: self.node() },
             Kind::BadRecord => self.bad_record(),
+            Kind::Lie => {
+                let (node, record, lie, for_us) =
+                    Lie::draw(&mut self.random, self.nodes, &self.timing, self.views_only);
+                Act::Lie { node, record, lie, for_us }
+            }
+            Kind::Lack => {
+                let lack = if self.random.below(2) == 0 { Lack::Gone } else { Lack::Other };
+                Act::Lack { node: self.who(), lack, for_us: self.length() }
+            }
+            Kind::LackAll => Act::LackAll { for_us: self.length() },
             Kind::Cut => self.cut(false),
             Kind::CutOneWay => self.cut(true),
             Kind::Isolate => Act::Isolate { node: self.node(), for_us: self.length() },

@@ -1,11 +1,15 @@
 //! What happens on a machine in one turn, in the order of the node image: what came over the link, the input, what the
 //! levels do, the node's requests, what goes out over the link. And the ways to a turn: a frame, a tick, an answer.
 
+use std::rc::Rc;
+
 use quorate_base::{DiskOp, DiskTag, HaltReason, Instant};
 use quorate_node::{Input, Node, Output, Ports};
+use quorate_switch::Hostile;
 
 use crate::acts::{Called, Keeps};
 use crate::disk::{Disk, DiskEvent, Request};
+use crate::faults::LastWrite;
 use crate::machine::Held;
 use crate::recorder::Tap;
 use crate::wire::Frame;
@@ -16,6 +20,18 @@ impl World {
     pub fn inject_frame(&mut self, bytes: &[u8]) {
         self.network.inject(self.now, bytes, &mut self.random, &mut self.arrivals);
         self.schedule_arrivals();
+    }
+
+    /// From now on a stranger sends so many hostile frames, one after each gap, µs.
+    pub fn flood(&mut self, kinds: &[Hostile], count: u64, gap_us: u64) {
+        self.schedule(self.now, What::Hostile { left: count, gap_us, kinds: kinds.into() });
+    }
+
+    pub(crate) fn one_hostile(&mut self, left: u64, gap_us: u64, kinds: Rc<[Hostile]>) {
+        let Some(left) = left.checked_sub(1) else { return };
+        let frame = self.stranger.frame(&kinds);
+        self.inject_frame(&frame);
+        self.schedule(self.now + gap_us, What::Hostile { left, gap_us, kinds });
     }
 
     /// A tick that was scheduled is due, unless something changed since.
@@ -44,11 +60,27 @@ impl World {
         self.call(m, |_, _, _| {});
     }
 
+    /// A part of a disk request is carried out.
+    pub(crate) fn piece(&mut self, request: u64, from: u16, to: u16) {
+        let Some(landed) = self.disk.piece(request, from, to) else { return };
+        if !landed.astray {
+            self.check_landed(landed);
+        }
+        self.spot_landed(landed.machine, request, landed.at);
+        let alive = self.machines.get(landed.machine).is_some_and(|m| m.boots == landed.boot);
+        if landed.torn && alive {
+            self.kill(landed.machine, LastWrite::Lost);
+        }
+    }
+
     pub(crate) fn disk_done(&mut self, request: u64) {
         let machine = self.disk.owner(request).and_then(|m| self.machines.get_mut(m));
         if let Some(machine) = machine.filter(|m| m.stands_still()) {
             machine.held.push(Held::Disk(request));
             return;
+        }
+        if let Some(at) = self.disk.silent_until(request) {
+            return self.schedule(at, What::Disk(DiskEvent::Done { request }));
         }
         if let Some(request) = self.disk.done(request) {
             self.answer(request);
@@ -66,7 +98,12 @@ impl World {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = Disk::answer(&request, &mut buffer);
+        let now_us = machine.clock(self.now).0;
+        self.looks.answered((request.machine, request.boot), now_us, request.tag, request.op(), result);
         self.call(request.machine, |node, now, ports| {
+            if let Some(attention) = request.attention {
+                node.handle(now, Input::Attention(attention), ports);
+            }
             node.handle(now, Input::Disk { tag: request.tag, result }, ports);
         });
         self.buffer = buffer;
@@ -80,24 +117,33 @@ impl World {
         let seen = (self.recorder.masters.len(), self.recorder.lost);
         let mute = self.double.is_some_and(|(second, _)| second == m);
         let mut sink = Tap { recorder: &mut self.recorder, t_us: self.now, node: machine.id.get(), mute };
+        let mut lie = None;
         machine.wire.poll(now);
         while machine.wire.receive(&mut self.datagram) {
             let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
+            let taken = |node: &Node| node.frames().map(|counters| counters.received());
+            let before = taken(&node);
             node.handle(now, Input::Datagram(&self.datagram), &mut ports);
+            if before < taken(&node) && before.is_some() {
+                lie = lie.or(self.truth.takes(m, machine.booted_at, &self.datagram));
+            }
         }
         let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
         f(&mut node, now, &mut ports);
         // Bounded: each pass of a level takes a step of a transition, and those end.
         for _ in 0..1000 {
-            if !machine.probes.poll(now, &mut node, &mut ports) {
+            let groups = machine.groups.as_mut().is_some_and(|groups| groups.poll(now, &mut node, &mut ports));
+            if !machine.probes.poll(now, &mut node, &mut ports) && !groups {
                 break;
             }
         }
         let mut requests = std::mem::take(&mut self.requests);
+        let mut asked = std::mem::take(&mut self.asked);
         let mut halted = None;
         while let Some(output) = node.poll_output() {
             match output {
                 Output::Disk { tag, op } => requests.push((tag, op)),
+                Output::Reservation { tag, op } => asked.push((tag, op)),
                 Output::Halt(reason) => halted = Some(reason),
             }
         }
@@ -111,6 +157,10 @@ impl World {
         if let Err(error) = opened {
             self.fail(format!("machine {m} has no interconnect: {error}"));
         }
+        if let Some(lie) = lie {
+            self.fail(lie);
+        }
+        self.check_told(m, now);
         self.check_fenced(m);
         if (self.recorder.masters.len(), self.recorder.lost) != seen {
             self.check_masters(m, seen);
@@ -119,11 +169,14 @@ impl World {
             self.check_formed(m);
         }
         let trip = self.trip.take_if(|trip| trip.machine == m && trip.event == self.events);
-        self.called = Called { machine: Some(m), requests: requests.len(), frames: sent.len() };
+        self.called = Called { machine: Some(m), requests: requests.len() + asked.len(), frames: sent.len() };
         match trip.map(|trip| trip.keeps) {
             None => {}
             Some(Keeps::Requests) => sent.clear(),
-            Some(Keeps::Frames) => requests.clear(),
+            Some(Keeps::Frames) => {
+                requests.clear();
+                asked.clear();
+            }
         }
         if mute {
             // It has no cable: it never is let in.
@@ -136,6 +189,10 @@ impl World {
             self.submit(m, boot, tag, op, now);
         }
         self.requests = requests;
+        for (tag, op) in asked.drain(..) {
+            self.submit_command(m, boot, tag, op);
+        }
+        self.asked = asked;
         self.send(m, sent);
         if let Some(trip) = trip {
             return self.kill(m, trip.last);
@@ -148,6 +205,7 @@ impl World {
             self.machines[m].halted = Some(reason);
             return;
         }
+        self.pat(m);
         self.rearm(m);
     }
 
@@ -173,6 +231,8 @@ impl World {
     /// The switch takes what a machine sent.
     fn send(&mut self, m: usize, sent: Vec<Frame>) {
         for frame in &sent {
+            self.stranger.sees(frame);
+            self.truth.sends(self.now, frame);
             self.network.send(self.now, m, frame, &mut self.random, &mut self.arrivals);
         }
         self.schedule_arrivals();
@@ -196,6 +256,11 @@ impl World {
                 let refused = self.disk.refuse(m, boot, tag);
                 return self.schedule(self.now, What::Disk(DiskEvent::Done { request: refused }));
             }
+        }
+        let disk = &self.disk;
+        let unread = self.looks.asked((m, boot), tag, &op, |at| disk.record(at).map(|raw| &raw[..]));
+        if let Some(what) = unread.filter(|_| !self.looks.blind) {
+            self.fail(what);
         }
         let writes = if let DiskOp::Write { at, .. } = &op { Some(*at) } else { None };
         for (at, event) in self.disk.submit(self.now, (m, boot), (tag, op), &mut self.random) {

@@ -2,31 +2,44 @@
 //!
 //! Invariants, held after every event (beside the checker's own):
 //! - nobody writes a record of another node;
-//! - nothing of a life lands once its fence is through, but for a heartbeat that was on its way;
+//! - nothing of a life lands once its fence is through, but for a heartbeat that was on its way; nothing at all once the
+//!   reservation has shut it out, however long its machine or its clock stood still;
 //! - a life whose fence is through may not write;
 //! - in a calm run (no stand-still, no disk fault) there is one master at most, and none loses the lock;
 //! - at formation every level is told of all whose last life did not end cleanly, with its first join;
+//! - whatever datagram a node takes, the life that it names sent it, since the taker's boot, and it is taken once;
+//! - a watchdog resets a machine only if its kernel hangs, and then in the promised time (`watchdog.rs`);
+//! - a node obeys no older ballot after a newer one; nobody is let in before its heartbeat stands;
+//! - nothing is written before what it rests on was read, no view adopted that is not committed (`looks`);
 //! - a node does not spin ([`TICKS_MAX`](crate::machine::TICKS_MAX)).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{
     BootNonce, ClusterId, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, LevelOrder, NodeId, NodeSet,
-    NodeState, Timing, ViewName,
+    NodeState, ReservationOp, Timing, ViewName,
 };
-use quorate_database::{Block, ClusterKey, Heartbeat, MachineId, Name, NodeConfig, Region, Superblock, layout};
+use quorate_database::{Block, Heartbeat, RecordError, Region, layout};
 use quorate_node::{Boot, Input, Node, ProbeLevel};
+use quorate_switch::{Hostile, Stranger};
 use quorate_trace::Line;
 
 use crate::acts::{Called, Trip};
+use crate::commands::Commands;
+use crate::database::{Database, create_database, machine_id, quorate_node_geometry};
 use crate::disk::{Disk, DiskEvent, Landed};
 use crate::faults::{Faults, LastWrite};
+use crate::looks::Looks;
 use crate::machine::{Held, Machine, declarations};
 use crate::network::{Arrival, Network};
 use crate::random::Random;
 use crate::recorder::Recorder;
+use crate::reservation::{Target, TargetKind};
+use crate::truth::Truth;
 use crate::waylay::{Aim, Spot};
 use crate::wire::Frame;
 
@@ -45,8 +58,15 @@ pub struct Setup {
     pub faults: Faults,
     /// Clocks run fast or slow by up to so many parts in a million.
     pub clock_ppm: u64,
+    /// How the cluster fences.
+    pub fence: FenceMethod,
+    /// What kind of target the disk is, where it fences by the reservation.
+    pub target: TargetKind,
     /// Keep the trace.
     pub keep_trace: bool,
+    /// A real cluster's configuration, in the place of one of the simulator's own. Its nodes, time-outs and fence are to be
+    /// those above.
+    pub database: Option<Database>,
 }
 
 impl Setup {
@@ -60,7 +80,10 @@ impl Setup {
             levels: levels.iter().filter_map(|word| ProbeLevel::parse(word).ok()).collect(),
             faults: Faults::default(),
             clock_ppm: 0,
+            fence: FenceMethod::Lease,
+            target: TargetKind::default(),
             keep_trace: false,
+            database: None,
         }
     }
 }
@@ -97,9 +120,35 @@ impl std::error::Error for Broken {}
 
 #[derive(Debug)]
 pub(crate) enum What {
-    Tick { machine: usize, boot: u64 },
+    Tick {
+        machine: usize,
+        boot: u64,
+    },
     Disk(DiskEvent),
-    Frame { machine: usize, frame: Frame },
+    /// A reservation command reaches the target.
+    Executed(u64),
+    /// Its answer is due.
+    Answered(u64),
+    Frame {
+        machine: usize,
+        frame: Frame,
+    },
+    /// A stranger sends one more of so many hostile frames.
+    Hostile {
+        left: u64,
+        gap_us: u64,
+        kinds: Rc<[Hostile]>,
+    },
+    /// A machine's watchdog would fire if nobody had patted it.
+    Watchdog {
+        machine: usize,
+        boot: u64,
+    },
+    /// What hangs must have been reset.
+    Promised {
+        machine: usize,
+        boot: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -129,9 +178,9 @@ impl Ord for Scheduled {
 /// A master of a cluster without members, and whom its levels are to recover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Formed {
-    machine: usize,
-    boot: u64,
-    unclean: NodeSet,
+    pub(crate) machine: usize,
+    pub(crate) boot: u64,
+    pub(crate) unclean: NodeSet,
 }
 
 /// An invariant of a test's own: what is wrong, if anything is.
@@ -167,6 +216,11 @@ pub struct World {
     pub(crate) spots: Vec<Spot>,
     /// What the last event was to the machines.
     pub(crate) called: Called,
+    /// Who listens on the wire and sends what it makes of it.
+    pub(crate) stranger: Stranger<Frame>,
+    /// What was really sent.
+    pub(crate) truth: Truth,
+    pub(crate) looks: Looks,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     pub(crate) recorder: Recorder,
@@ -176,6 +230,10 @@ pub struct World {
     pub(crate) datagram: Vec<u8>,
     /// For what one turn asks of the disk.
     pub(crate) requests: Vec<(DiskTag, DiskOp)>,
+    /// Reservation commands under way.
+    pub(crate) commands: Commands,
+    /// For what one turn asks of the reservation.
+    pub(crate) asked: Vec<(DiskTag, ReservationOp)>,
     /// For what becomes of one turn's frames.
     pub(crate) arrivals: Vec<Arrival>,
     cluster: ClusterId,
@@ -188,10 +246,17 @@ impl World {
     pub fn new(setup: &Setup) -> Self {
         let mut random = Random::new(setup.seed);
         let cluster = ClusterId((u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())).to_le_bytes());
+        // Drawn in any case: what comes after it is the seed's alone.
+        let cluster = setup.database.as_ref().map_or(cluster, |database| database.superblock.cluster);
         let mut disk = Disk::new(usize::from(setup.nodes), u64::from(setup.timing.io_max) * 1000);
         let mut network = Network::new(setup.nodes);
         (disk.faults, network.faults) = (setup.faults.disk, setup.faults.net);
         create_database(&mut disk, setup, cluster);
+        let mut recorder = Recorder::new(setup.keep_trace);
+        recorder.reserves = setup.fence == FenceMethod::Reservation;
+        if recorder.reserves {
+            disk.target = Some(Target::new(usize::from(setup.nodes), setup.target));
+        }
         let mut machines: Vec<Machine> = NodeId::first(setup.nodes).map(Machine::new).collect();
         for machine in &mut machines {
             machine.levels.clone_from(&setup.levels);
@@ -211,12 +276,17 @@ impl World {
             aims: Vec::new(),
             spots: Vec::new(),
             called: Called::default(),
+            stranger: Stranger::new(setup.seed),
+            truth: Truth::default(),
+            looks: Looks::new(cluster, setup.nodes, setup.timing),
             queue: BinaryHeap::new(),
             order: 0,
-            recorder: Recorder::new(setup.keep_trace),
+            recorder,
             buffer: Vec::new(),
             datagram: Vec::new(),
             requests: Vec::new(),
+            commands: Commands::default(),
+            asked: Vec::new(),
             arrivals: Vec::new(),
             cluster,
             clock_ppm: setup.clock_ppm,
@@ -256,7 +326,7 @@ impl World {
             geometry: quorate_node_geometry(),
             trace_writes: true,
         };
-        match Node::new(boot, declarations(&machine.levels), env!("CARGO_PKG_VERSION"), "") {
+        match Node::new(boot, declarations(&machine.levels, machine.with_groups), env!("CARGO_PKG_VERSION"), "") {
             Ok(node) => {
                 machine.power_on(self.now, node, ppm);
                 machine.born_unclean = unclean;
@@ -265,6 +335,7 @@ impl World {
             }
             Err(error) => return self.fail(format!("a node could not begin: {error}")),
         }
+        self.look_at_dog(m);
         self.call(m, |node, now, ports| node.handle(now, Input::Tick, ports));
     }
 
@@ -281,6 +352,7 @@ impl World {
         self.recorder.step(self.now, "kill", &[machine.id.get()], "");
         machine.power_off(self.now);
         self.disk.crash(m, last);
+        self.commands.crash(m);
     }
 
     /// Ends a node from its own outside: its driver failed for good.
@@ -298,7 +370,8 @@ impl World {
 
     /// A machine's processor stands still; its clock runs on.
     pub fn pause(&mut self, m: usize) {
-        if let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_some()) {
+        let stops = |machine: &&mut Machine| machine.node.is_some() && machine.hung_at.is_none();
+        if let Some(machine) = self.machines.get_mut(m).filter(stops) {
             self.recorder.step(self.now, "pause", &[machine.id.get()], "");
             machine.paused = true;
         }
@@ -309,6 +382,7 @@ impl World {
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.paused) else { return };
         self.recorder.step(self.now, "resume", &[machine.id.get()], "");
         machine.paused = false;
+        self.dog_resumes(m);
         self.release(m);
     }
 
@@ -320,6 +394,7 @@ impl World {
             match held {
                 Held::Disk(request) => self.disk_done(request),
                 Held::Answer(request) => self.answer(request),
+                Held::Command(id, late) => self.answer_command(id, late),
                 Held::Asked(tag, op) => self.ring(m, tag, *op),
                 Held::Frames(frames) => self.send_or_hold(m, frames),
             }
@@ -331,6 +406,7 @@ impl World {
     pub fn stall_disk(&mut self, m: usize) {
         self.recorder.step(self.now, "disk_cut", &[m as u8], "");
         self.disk.stall(m, &mut self.random);
+        self.commands.stall(m, &mut self.random);
     }
 
     /// They are again: those that waited were aborted.
@@ -338,6 +414,23 @@ impl World {
         self.recorder.step(self.now, "disk_heal", &[m as u8], "");
         for request in self.disk.unstall(m) {
             self.answer(Box::new(request));
+        }
+        self.unstall_commands(m);
+    }
+
+    /// What an operator's `db check --repair` does for a node whose first identity was torn and whose heartbeat another's
+    /// stray write took the place of: no record tells that it never lived, so it may not boot before.
+    pub(crate) fn repair_first_life(&mut self, m: usize) {
+        let Some(id) = self.machines.get(m).filter(|machine| machine.node().is_none()).map(|machine| machine.id) else {
+            return;
+        };
+        let cluster = self.cluster;
+        let slots = [0, 1].map(|slot| layout::identity(id, slot));
+        let none = |at: &u64| self.disk.record(*at).is_none_or(|raw| quorate_database::sealed::header(raw).is_none());
+        let beat = self.disk.record(layout::heartbeat(id)).map(|raw| Heartbeat::decode(raw, cluster, id));
+        if slots.iter().all(none) && matches!(beat, Some(Block::Damaged(RecordError::Misplaced))) {
+            self.mark("repair", &[m as u8], "its first identity is torn, its heartbeat another's");
+            slots.into_iter().chain([layout::heartbeat(id)]).for_each(|at| self.disk.put(at, [0; RECORD_BYTES]));
         }
     }
 
@@ -362,7 +455,7 @@ impl World {
     }
 
     /// Nodes whose machine runs, paused or not.
-    pub(crate) fn running(&self) -> NodeSet {
+    pub fn running(&self) -> NodeSet {
         self.machines.iter().filter(|m| m.node.is_some()).map(|m| m.id).collect()
     }
 
@@ -388,17 +481,20 @@ impl World {
                 self.called.machine = self.disk.owner(request);
                 if let Some(later) = self.disk.postponed(request) {
                     self.schedule(self.now + later, What::Disk(DiskEvent::Piece { request, from, to }));
-                } else if let Some(landed) = self.disk.piece(request, from, to) {
-                    self.check_landed(landed);
-                    self.spot_landed(landed.machine, request, landed.at);
-                    let alive = self.machines.get(landed.machine).is_some_and(|m| m.boots == landed.boot);
-                    if landed.torn && alive {
-                        self.kill(landed.machine, LastWrite::Lost);
+                } else {
+                    while let Some(first) = self.disk.before(request) {
+                        self.piece(first, 0, 1);
                     }
+                    self.piece(request, from, to);
                 }
             }
             What::Disk(DiskEvent::Done { request }) => self.disk_done(request),
+            What::Executed(id) => self.command_executed(id),
+            What::Answered(id) => self.command_answered(id),
             What::Frame { machine, frame } => self.frame(machine, frame),
+            What::Hostile { left, gap_us, kinds } => self.one_hostile(left, gap_us, kinds),
+            What::Watchdog { machine, boot } => self.watchdog(machine, boot, next.at),
+            What::Promised { machine, boot } => self.promised(machine, boot),
         }
         if self.double.is_some() {
             self.end_double();
@@ -626,7 +722,9 @@ impl World {
 
     pub(crate) fn check_owner(&mut self, m: usize, at: u64) {
         let owner = match Region::of(at) {
-            Region::Identity(n, _) | Region::Heartbeat(n) | Region::Ballot(n, _) => Some(n.index()),
+            Region::Identity(n, _) | Region::Heartbeat(n) | Region::Ballot(n, _) | Region::Domain(n, _) => {
+                Some(n.index())
+            }
             Region::Superblock(_) | Region::Config(_) | Region::Spare => None,
         };
         if owner != self.machines.get(m).map(|machine| machine.plays.index()) {
@@ -634,13 +732,23 @@ impl World {
         }
     }
 
-    fn check_landed(&mut self, landed: Landed) {
-        let Region::Ballot(n, _) = Region::of(landed.at) else { return };
-        if self.recorder.views_only {
-            return;
+    pub(crate) fn check_landed(&mut self, landed: Landed) {
+        let n = match Region::of(landed.at) {
+            Region::Ballot(n, _) | Region::Heartbeat(n) | Region::Identity(n, _) => n,
+            _ => return,
+        };
+        if let Some(raw) = self.disk.record(landed.at) {
+            self.looks.landed(landed.at, raw);
         }
         // The writer may be dead by now; its incarnation stands in what it wrote.
         let written = self.disk.incarnation_at(landed.at);
+        if written.is_some_and(|incarnation| self.recorder.shut_out.contains(&(n, incarnation))) {
+            let at = landed.at;
+            self.fail(format!("a write of node {n} to record {at} landed after the reservation shut that life out"));
+        }
+        if self.recorder.views_only || !matches!(Region::of(landed.at), Region::Ballot(..)) {
+            return;
+        }
         if written.is_some_and(|incarnation| self.recorder.fenced.contains(&(n, incarnation))) {
             self.fail(format!("a ballot write of node {n} landed after its fence"));
         }
@@ -662,94 +770,9 @@ impl World {
         self.note_formation(m);
     }
 
-    /// If this machine's node just became master of a cluster that has no members: whom its levels must recover. Only
-    /// what is certain: nodes that are off for so long that it has read their last word, and its own former life.
-    fn note_formation(&mut self, m: usize) {
-        let Some(machine) = self.machines.get(m).filter(|machine| machine.plays == machine.id) else { return };
-        let Some(membership) = machine.node().and_then(Node::membership) else { return };
-        if membership.master().is_none() || !membership.view().1.members().is_empty() {
-            return;
-        }
-        let long_off = |other: &&Machine| other.node().is_none() && other.ended_at + 2_000_000 < self.now;
-        let sure = |n: &NodeId| !self.disk.bad.holds(layout::heartbeat(*n));
-        let mut unclean: NodeSet =
-            self.machines.iter().filter(long_off).map(|o| o.id).filter(|n| self.is_unclean(*n)).filter(sure).collect();
-        if machine.born_unclean {
-            unclean.insert(machine.id);
-        }
-        self.formed = Some(Formed { machine: m, boot: machine.boots, unclean });
-    }
-
     /// Whether a node's heartbeat block, as it stands, shows a life without a clean end.
     pub(crate) fn is_unclean(&self, n: NodeId) -> bool {
         let block = self.disk.record(layout::heartbeat(n)).map(|raw| Heartbeat::decode(raw, self.cluster, n));
         matches!(block, Some(Block::Good(h)) if !h.clean && h.incarnation != Incarnation::NEVER)
-    }
-
-    /// The master that formed the cluster is joined: its levels were told.
-    pub(crate) fn check_formed(&mut self, m: usize) {
-        let Some(formed) = self.formed.filter(|formed| formed.machine == m) else { return };
-        let Some(machine) = self.machines.get(m).filter(|machine| machine.boots == formed.boot) else { return };
-        let Some(membership) = machine.node().and_then(Node::membership) else { return };
-        if membership.master().is_none() {
-            // Whoever is master now forms the cluster.
-            self.formed = None;
-            return;
-        }
-        if membership.state() != NodeState::Joined {
-            return;
-        }
-        let untold = machine.probes.recover().find(|(_, told)| !formed.unclean.minus(*told).is_empty());
-        if let Some((level, told)) = untold {
-            let unclean = formed.unclean;
-            self.fail(format!(
-                "level {level} of node {m} was told to recover {told} with its first join, not {unclean}"
-            ));
-        }
-        self.formed = None;
-    }
-
-    pub(crate) fn check_fenced(&mut self, m: usize) {
-        let Some(machine) = self.machines.get(m) else { return };
-        let Some(node) = machine.node() else { return };
-        let Some(incarnation) = node.incarnation() else { return };
-        if self.recorder.views_only {
-            return;
-        }
-        if self.recorder.fenced.contains(&(machine.plays, incarnation)) && node.may_write(machine.clock(self.now)) {
-            self.fail(format!("node {m} may write although its fence is through"));
-        }
-    }
-}
-
-fn quorate_node_geometry() -> quorate_master_lock::DiskGeometry {
-    // As `cargo cluster db create` lays it out: the partition begins at 1 MiB, 512-byte blocks.
-    quorate_master_lock::DiskGeometry { first_lba: 2048, blocks_per_record: 8 }
-}
-
-/// The SMBIOS UUID of a node's machine.
-fn machine_id(node: NodeId) -> MachineId {
-    MachineId { uuid: Some([node.get() + 1; 16]), mac: None }
-}
-
-fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId) {
-    // A name of the simulator's own is a valid one; were it not, no node would boot and every test would say so.
-    let Ok(name) = Name::new("simulated") else { return };
-    let superblock = Superblock {
-        generation: 1,
-        cluster,
-        name: name.clone(),
-        timing: setup.timing,
-        nodes: setup.nodes,
-        levels_max: 32,
-        fence: FenceMethod::Lease,
-        key: ClusterKey([7; 32]),
-    };
-    for copy in [0, 1] {
-        disk.put(layout::superblock(copy), superblock.encode(copy));
-    }
-    for n in NodeId::first(setup.nodes) {
-        let config = NodeConfig { machine: machine_id(n), ..NodeConfig::named(name.clone()) };
-        disk.put(layout::config(n), config.encode(cluster, n));
     }
 }

@@ -8,10 +8,29 @@ use quorate_sim::{ScenarioWorld, run_scenario};
 
 const SEEDS: u64 = 5;
 
+/// What the simulator refuses.
+const ON_QEMU_ONLY: [&str; 13] = [
+    "epitaph",
+    "iscsi-lease",
+    "reservation-freeze",
+    "reservation-kill-and-restart",
+    "reservation-late-write",
+    "reservation-life",
+    "reservation-lio",
+    "reservation-lio-target-restart",
+    "reservation-master-returns",
+    "reservation-pause",
+    "reservation-reform",
+    "reservation-session-cut",
+    "reservation-target-restart",
+];
+
 #[test]
 fn every_scenario_file_holds_in_the_simulator() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folders = [folder.clone(), folder.join("long")];
+    let mut files: Vec<_> =
+        folders.iter().flat_map(|f| std::fs::read_dir(f).unwrap()).map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
     files.sort();
     let (mut played, mut failed) = (0, Vec::new());
@@ -23,7 +42,9 @@ fn every_scenario_file_holds_in_the_simulator() {
         };
         for scenario in sizes {
             if let Err(problems) = check(&scenario, &ScenarioWorld::new(&scenario, 0)) {
-                panic!("{name}: {}", problems.render(false));
+                // By name: a kernel's own mistakes, and a target's sessions, are real machines' only.
+                assert!(ON_QEMU_ONLY.contains(&name.as_str()), "{name}: {}", problems.render(false));
+                continue;
             }
             played += 1;
             for seed in 0..SEEDS {

@@ -6,6 +6,7 @@
 //!
 //! * [`Engine`] decides: a machine without sockets or clock, so that every fault is tested on virtual time.
 //! * [`Switch`] is the engine on real sockets, driven by one thread.
+//! * [`Stranger`] makes hostile frames of what it sees.
 //! * [`pcap`] writes captures and reads frames to inject.
 #![forbid(unsafe_code)]
 
@@ -14,7 +15,10 @@ mod fault;
 pub mod pcap;
 mod port;
 mod rng;
+mod stranger;
 
 pub use engine::{Engine, Mac, Output, PortCounters, Sent, Source};
 pub use fault::{Fault, LinkFaults};
 pub use port::{PortSockets, Switch, SwitchOptions};
+pub use rng::Rng;
+pub use stranger::{Hostile, Stranger};

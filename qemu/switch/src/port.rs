@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::engine::{Engine, Mac, PortCounters, Sent, Source};
 use crate::fault::{Fault, LinkFaults};
 use crate::pcap;
+use crate::stranger::{Hostile, Stranger};
 
 /// Bytes of one datagram at most: what QEMU can send.
 const DATAGRAM_MAX: usize = 69_632;
@@ -52,6 +53,7 @@ pub struct Switch {
     shared: Arc<Shared>,
     wake: UnixDatagram,
     thread: Option<JoinHandle<()>>,
+    floods: Mutex<Vec<JoinHandle<()>>>,
     hubs: Vec<PathBuf>,
 }
 
@@ -61,7 +63,13 @@ struct Shared {
     capture: Mutex<Option<pcap::Writer<BufWriter<File>>>>,
     start: Instant,
     stop: AtomicBool,
+    stranger: Mutex<Stranger<Vec<u8>>>,
+    /// Hostile frames sent.
+    hostile: AtomicU64,
 }
+
+/// Hostile frames are sent in bursts, each so long after the one before: no thread sleeps for shorter.
+const BURST: Duration = Duration::from_millis(1);
 
 impl Switch {
     /// Binds the sockets and starts the thread.
@@ -91,13 +99,15 @@ impl Switch {
             capture: Mutex::new(capture),
             start: Instant::now(),
             stop: AtomicBool::new(false),
+            stranger: Mutex::new(Stranger::new(options.seed)),
+            hostile: AtomicU64::new(0),
         });
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new().name("switch".into()).spawn(move || run(&shared, &sockets, &woken))?
         };
         let hubs = options.ports.iter().map(|p| p.hub.clone()).collect();
-        Ok(Self { shared, wake, thread: Some(thread), hubs })
+        Ok(Self { shared, wake, thread: Some(thread), floods: Mutex::default(), hubs })
     }
 
     /// Sets a fault from each of `from` to each of `to`, and back if `both_ways`.
@@ -148,10 +158,53 @@ impl Switch {
     }
 }
 
+impl Switch {
+    /// From now on, for `span`, a stranger sends `rate` frames a second of these kinds. Returns at once.
+    ///
+    /// # Errors
+    /// If there can be no thread for it.
+    pub fn flood(&self, kinds: &[Hostile], rate: u32, span: Duration) -> io::Result<()> {
+        let (shared, wake, kinds) = (self.shared.clone(), self.wake.try_clone()?, kinds.to_vec());
+        let thread = std::thread::Builder::new().name("stranger".into());
+        let flood = thread.spawn(move || flood(&shared, &wake, &kinds, rate, span))?;
+        self.floods.lock().unwrap_or_else(PoisonError::into_inner).push(flood);
+        Ok(())
+    }
+
+    /// How many hostile frames were sent so far.
+    pub fn hostile_frames(&self) -> u64 {
+        self.shared.hostile.load(Ordering::Relaxed)
+    }
+}
+
+fn flood(shared: &Shared, wake: &UnixDatagram, kinds: &[Hostile], rate: u32, span: Duration) {
+    let begin = Instant::now();
+    let mut sent = 0;
+    while !shared.stop.load(Ordering::Acquire) {
+        let elapsed = begin.elapsed();
+        let due = (elapsed.min(span).as_secs_f64() * f64::from(rate)) as u64;
+        while sent < due {
+            let frame = shared.stranger().frame(kinds);
+            shared.take(Source::Stranger, &frame);
+            shared.hostile.fetch_add(1, Ordering::Relaxed);
+            sent += 1;
+        }
+        // A full wake socket means that the thread is about to wake anyway.
+        let _ = wake.send(&[0]);
+        if elapsed >= span {
+            return;
+        }
+        std::thread::sleep(BURST);
+    }
+}
+
 impl Drop for Switch {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         let _ = self.wake.send(&[0]);
+        for flood in self.floods.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = flood.join();
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -165,6 +218,10 @@ impl Shared {
     // Every section under the lock leaves the engine whole, so a panic elsewhere does not spoil it.
     fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stranger(&self) -> MutexGuard<'_, Stranger<Vec<u8>>> {
+        self.stranger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now_us(&self) -> u64 {
@@ -181,6 +238,10 @@ impl Shared {
             *capture = None;
         }
         drop(capture);
+        match source {
+            Source::Port(_) => self.stranger().sees(&frame.to_vec()),
+            Source::Stranger => {}
+        }
         self.engine().frame(now_us, source, frame);
     }
 }

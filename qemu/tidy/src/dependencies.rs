@@ -11,15 +11,25 @@ pub struct Package {
 }
 
 /// What a kernel crate may use.
-const KERNEL: [(&str, &[&str]); 6] = [
+const KERNEL: [(&str, &[&str]); 8] = [
     ("kernel/base", &[]),
     ("kernel/database", &["kernel/base"]),
     ("kernel/master-lock", &["kernel/base", "kernel/database"]),
     ("kernel/interconnect", &["kernel/base"]),
     ("kernel/membership", &["kernel/base", "kernel/database", "kernel/master-lock", "kernel/interconnect"]),
+    ("kernel/groups", &["kernel/base", "kernel/database", "kernel/interconnect", "kernel/membership"]),
+    ("kernel/epitaph", &["kernel/base"]),
     (
         "kernel/node",
-        &["kernel/base", "kernel/database", "kernel/master-lock", "kernel/interconnect", "kernel/membership"],
+        &[
+            "kernel/base",
+            "kernel/database",
+            "kernel/master-lock",
+            "kernel/interconnect",
+            "kernel/membership",
+            "kernel/groups",
+            "kernel/epitaph",
+        ],
     ),
 ];
 

@@ -35,7 +35,7 @@ pub fn files() -> io::Result<Vec<String>> {
                 if !matches!(name.as_str(), "target" | ".git" | "corpus" | "artifacts") {
                     folders.push(path);
                 }
-            } else if !name.ends_with(".jsonl") {
+            } else if !name.ends_with(".jsonl") && name != ".git" {
                 let path = path.strip_prefix(&root).unwrap_or(&path);
                 files.push(path.to_string_lossy().replace('\\', "/"));
             }

@@ -74,3 +74,17 @@ fn names_manifests_and_texts_keep_the_rules() {
     assert_none("scenarios", scenarios);
     assert_none("places", places);
 }
+
+/// Issue 6: what a hobby OS takes is to be seen at a glance.
+#[test]
+fn the_hobby_os_has_less_than_400_lines_of_code() {
+    let is_code = |line: &&str| {
+        let line = line.trim();
+        !(line.is_empty() || line.starts_with("//") || line.starts_with("# ") || line.starts_with("/*"))
+    };
+    let files = tree::files().unwrap();
+    let own = files.iter().filter(|path| path.starts_with("boot/hobby-os/") && !path.ends_with(".toml"));
+    let lines = own.map(|path| tree::text(path).unwrap().unwrap_or_default().lines().filter(is_code).count());
+    let lines: usize = lines.sum();
+    assert!((100..400).contains(&lines), "{lines} lines");
+}

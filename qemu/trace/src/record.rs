@@ -1,7 +1,7 @@
 //! Each event's name and fields in a trace line, spelled as the harness contract spells them.
 
-use quorate_base::event::{Event, LockPhase, Members, Stall, StepEvent, Subject, Via};
-use quorate_base::{Barriers, FenceMethod, Incarnation, Instant, LevelOrder, NodeId};
+use quorate_base::event::{Event, GroupPlace, LockPhase, Members, Stall, StepEvent, Subject, Via};
+use quorate_base::{Barriers, FenceMethod, Incarnation, Instant, LevelOrder, NodeId, Record};
 use serde_json::{Map, Value, json};
 
 type Fields = Map<String, Value>;
@@ -56,12 +56,98 @@ pub fn fields(event: &Event<'_>) -> (&'static str, Fields) {
         Event::Note { what } => ("note", json!({"what": what})),
         Event::Waiting(stall) => ("waiting", stall_fields(stall)),
         Event::Overdue(stall) => ("overdue", stall_fields(stall)),
+        Event::Epitaph { incarnation, how, reason, at, events } => (
+            "epitaph",
+            json!({
+                "last_inc": incarnation.map(|i| i.0),
+                "how": how,
+                "reason": reason,
+                "last_nt_us": at.0,
+                "events": quorate_epitaph::records(events).map(|record| last_event(&record)).collect::<Vec<_>>(),
+            }),
+        ),
+        Event::RegisterKey { key } => ("register_key", json!({"key": key.to_string()})),
+        Event::Reservation { phase, kind } => ("reservation", json!({"phase": phase.name(), "kind": kind.name()})),
+        Event::Preempt { peer, incarnation, key, abort } => {
+            ("preempt", json!({"peer": peer.get(), "peer_inc": incarnation.0, "key": key.to_string(), "abort": abort}))
+        }
+        Event::GroupEpoch { .. }
+        | Event::GroupMessage { .. }
+        | Event::GroupChange { .. }
+        | Event::AckRound { .. }
+        | Event::Domain { .. }
+        | Event::Merge { .. } => of_groups(event),
     };
     match value {
         Value::Object(fields) => (ev, fields),
         // Every arm above makes an object.
         _ => (ev, Fields::new()),
     }
+}
+
+/// The same for the events of group services; no other comes here.
+fn of_groups(event: &Event<'_>) -> (&'static str, Value) {
+    match event {
+        Event::GroupEpoch { order, epoch, nodes } => (
+            "group_epoch",
+            json!({
+                "order": order,
+                "epoch": format!("{}.{}", epoch.counter, epoch.node),
+                "nodes": nodes.iter().map(NodeId::get).collect::<Vec<_>>(),
+            }),
+        ),
+        Event::GroupMessage { at, from, job, to, bytes, text } => (
+            "group_message",
+            placed(
+                at,
+                json!({"from": from.get(), "job": job, "to": to.map(NodeId::get), "bytes": bytes, "text": text}),
+            ),
+        ),
+        Event::GroupChange { at, member, job, change } => {
+            ("group_change", placed(at, json!({"member": member.get(), "job": job, "change": change})))
+        }
+        Event::AckRound { at, protocol, phase, round, members } => {
+            ("ack_round", placed(at, json!({"protocol": protocol, "phase": phase, "round": round, "members": members})))
+        }
+        Event::Domain { at, phase, op, by, why, version, nodes } => (
+            "domain",
+            placed(
+                at,
+                json!({
+                    "phase": phase,
+                    "op": op,
+                    "by": by.get(),
+                    "why": why,
+                    "version": version,
+                    "nodes": nodes.iter().map(NodeId::get).collect::<Vec<_>>(),
+                }),
+            ),
+        ),
+        Event::Merge { at, merge, phase, from, number, gone } => (
+            "merge",
+            placed(
+                at,
+                json!({
+                    "merge": merge,
+                    "phase": phase,
+                    "from": from.map(NodeId::get),
+                    "number": number,
+                    "gone": gone,
+                }),
+            ),
+        ),
+        _ => ("note", json!({})),
+    }
+}
+
+/// An event of a life that is over, as its own line would have had it, less what all lines of that life share.
+fn last_event(record: &Record<'_>) -> Value {
+    let (ev, mut own) = fields(&record.event);
+    own.insert("nt_us".to_owned(), json!(record.at.0));
+    own.insert("seq".to_owned(), json!(record.seq));
+    own.insert("lc".to_owned(), json!(record.lamport));
+    own.insert("ev".to_owned(), json!(ev));
+    Value::Object(own)
 }
 
 fn level_fields(level: LevelOrder, name: &str, barriers: Barriers) -> Value {
@@ -94,6 +180,16 @@ fn stall_fields(stall: &Stall<'_>) -> Value {
     if let Value::Object(fields) = &mut value {
         fields.insert("awaiting".to_owned(), json!(stall.awaiting.iter().map(NodeId::get).collect::<Vec<_>>()));
         fields.insert("waited_ms".to_owned(), json!(stall.waited_ms));
+    }
+    value
+}
+
+/// The fields of something in the order of group services.
+fn placed(at: &GroupPlace<'_>, mut value: Value) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.insert("group".to_owned(), json!(at.group));
+        fields.insert("order".to_owned(), json!(at.order));
+        fields.insert("index".to_owned(), json!(at.index));
     }
     value
 }
@@ -143,7 +239,8 @@ fn via_name(via: Via) -> &'static str {
 mod tests {
     use super::*;
     use crate::Line;
-    use quorate_base::{Ballot, NodeSet, NodeState, Record, RoundId, Transition, View};
+    use quorate_base::{Ballot, BootNonce, NodeSet, NodeState, RoundId, Transition, View};
+    use quorate_epitaph::{Epitaph, REGION_BYTES, Recorder};
 
     fn node(n: u8) -> NodeId {
         NodeId::new(n).expect("small")
@@ -264,10 +361,70 @@ mod tests {
     }
 
     #[test]
+    fn the_reservations_events() {
+        use quorate_base::event::ReservationPhase;
+        use quorate_base::reservation::ReservationType;
+        use quorate_base::{BootNonce, ReservationKey};
+        let key = ReservationKey::new(node(1), Incarnation(7), BootNonce(0xbeef));
+        assert_eq!(json_of(Event::RegisterKey { key }), r#""register_key","key":"510100000007beef"}"#);
+        let kind = ReservationType::WriteExclusiveAllRegistrants;
+        for (phase, name) in [
+            (ReservationPhase::Stands, "stands"),
+            (ReservationPhase::Doubt, "doubt"),
+            (ReservationPhase::Absent, "absent"),
+        ] {
+            let want = format!(r#""reservation","kind":"write-exclusive-all-registrants","phase":"{name}"}}"#);
+            assert_eq!(json_of(Event::Reservation { phase, kind }), want);
+        }
+        let preempt = json_of(Event::Preempt { peer: node(1), incarnation: Incarnation(7), key, abort: true });
+        assert_eq!(preempt, r#""preempt","abort":true,"key":"510100000007beef","peer":1,"peer_inc":7}"#);
+    }
+
+    #[test]
+    fn the_events_of_group_services() {
+        let at = GroupPlace { group: "g", order: 7, index: 1 };
+        let place = r#""group":"g","index":1"#;
+        let message = Event::GroupMessage { at, from: node(1), job: "j", to: None, bytes: 2, text: "hi" };
+        let want = format!(r#""group_message","bytes":2,"from":1,{place},"job":"j","order":7,"text":"hi","to":null}}"#);
+        assert_eq!(json_of(message), want);
+        let change = Event::GroupChange { at, member: node(2), job: "j", change: "fault" };
+        let want = format!(r#""group_change","change":"fault",{place},"job":"j","member":2,"order":7}}"#);
+        assert_eq!(json_of(change), want);
+        let round = Event::AckRound { at, protocol: 5, phase: "through", round: 0, members: 1 };
+        let want = format!(r#""ack_round",{place},"members":1,"order":7,"phase":"through","protocol":5,"round":0}}"#);
+        assert_eq!(json_of(round), want);
+        let epoch = quorate_base::event::GroupEpoch { counter: 9, node: node(0) };
+        let epoch = Event::GroupEpoch { order: 7, epoch, nodes: NodeSet::first(2) };
+        assert_eq!(json_of(epoch), r#""group_epoch","epoch":"9.0","nodes":[0,1],"order":7}"#);
+        let merge = Event::Merge { at, merge: 6, phase: "data", from: Some(node(1)), number: 2, gone: 0 };
+        let want = format!(r#""merge","from":1,"gone":0,{place},"merge":6,"number":2,"order":7,"phase":"data"}}"#);
+        assert_eq!(json_of(merge), want);
+        let nodes = NodeSet::first(1);
+        let domain = Event::Domain { at, phase: "copy", op: "", by: node(0), why: "", version: 3, nodes };
+        let want =
+            format!(r#""domain","by":0,{place},"nodes":[0],"op":"","order":7,"phase":"copy","version":3,"why":""}}"#);
+        assert_eq!(json_of(domain), want);
+    }
+
+    #[test]
     fn contract_panic_halt_note() {
         assert_eq!(json_of(Event::Panic { reason: "put out" }), r#""panic","reason":"put out"}"#);
         assert_eq!(json_of(Event::Halt { reason: "left" }), r#""halt","reason":"left"}"#);
         assert_eq!(json_of(Event::Note { what: "a \"b\"" }), r#""note","what":"a \"b\""}"#);
+    }
+
+    #[test]
+    fn an_epitaph_has_the_last_events_as_they_were() {
+        let mut region = Box::new([0; REGION_BYTES]);
+        let mut recorder = Recorder::begin(&mut region, BootNonce(7));
+        let event = Event::Freeze { why: "lease" };
+        recorder.record(&Record { incarnation: Some(Incarnation(2)), at: Instant(80), seq: 9, lamport: 12, event });
+        let epitaph = Epitaph::read(&region, true).expect("just written");
+        let want = r#""epitaph","events":[{"ev":"freeze","lc":12,"nt_us":80,"seq":9,"why":"lease"}],"how":"watchdog","last_inc":2,"last_nt_us":80,"reason":"no last word: reset by the watchdog"}"#;
+        assert_eq!(json_of(epitaph.event()), want);
+        let none = Event::Epitaph { incarnation: None, how: "reset", reason: "", at: Instant(0), events: &[1, 2, 3] };
+        let want = r#""epitaph","events":[],"how":"reset","last_inc":null,"last_nt_us":0,"reason":""}"#;
+        assert_eq!(json_of(none), want);
     }
 
     #[test]

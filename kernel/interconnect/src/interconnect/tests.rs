@@ -1,7 +1,7 @@
 //! Machines on virtual time with a network that loses, delays, doubles, reorders and cuts.
 
 use super::*;
-use crate::envelope::{HEADER_BYTES, TAG_BYTES};
+use crate::envelope::HEADER_BYTES;
 use proptest::prelude::*;
 use quorate_base::capacity::DATAGRAM_MAX;
 use quorate_base::event::TraceClock;
@@ -12,6 +12,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
+const KEY: ClusterKey = ClusterKey([0x6b; 32]);
 
 fn n(id: u8) -> NodeId {
     NodeId::new(id).unwrap()
@@ -56,10 +57,22 @@ impl Host {
 
     fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<Vec<u8>, Drop> {
         let mut trace = Trace::new(now, &mut self.clock, &mut self.log);
-        self.machine.receive(now, bytes, &mut trace).map(|received| match received {
+        let mut opened = Opened::new();
+        self.machine.receive(now, bytes, &mut opened, &mut trace).map(|received| match received {
             Received::Heartbeat { .. } => Vec::new(),
+            Received::Introduction { .. } => b"introduction".to_vec(),
+            Received::Halted { .. } => b"halted".to_vec(),
             Received::Message { payload, .. } => payload.to_vec(),
         })
+    }
+
+    /// As if that life had answered this one.
+    fn knows(mut self, other: &Host) -> Self {
+        let (me, incarnation, nonce) = (other.machine.me, other.machine.incarnation, other.machine.nonce);
+        let peer = &mut self.machine.peers[me.index()];
+        peer.begin(incarnation, Some(nonce));
+        peer.proven = true;
+        self
     }
 
     fn send(&mut self, to: Destination, payload: &[u8]) -> Vec<u8> {
@@ -87,6 +100,8 @@ fn config(me: u8, nodes: u8, incarnation: u32) -> Config {
         incarnation: Incarnation(incarnation),
         nonce: BootNonce(1000 * u64::from(incarnation) + u64::from(me)),
         cluster: CLUSTER,
+        key: KEY,
+        key_epoch: 5,
         nodes,
         timing: Timing::DEFAULT,
         counter_floor: 0,
@@ -95,6 +110,12 @@ fn config(me: u8, nodes: u8, incarnation: u32) -> Config {
 
 fn host(me: u8, nodes: u8) -> Host {
     Host::new(config(me, nodes, 1), Instant::ZERO)
+}
+
+/// Nodes 0 and 1 of so many, which have answered each other.
+fn pair(nodes: u8) -> (Host, Host) {
+    let (a, b) = (host(0, nodes), host(1, nodes));
+    (host(0, nodes).knows(&b), host(1, nodes).knows(&a))
 }
 
 /// What the network does to one frame: nothing is random beyond the seed.
@@ -288,7 +309,7 @@ fn design_7_after_a_stall_of_my_own_all_clocks_restart() {
 #[test]
 fn a_stall_is_more_than_two_heartbeats() {
     for (second_turn, alive) in [(400, false), (401, true)] {
-        let (mut a, mut b) = (host(0, 2), host(1, 2));
+        let (mut a, mut b) = pair(2);
         assert!(a.receive(ms(0), &b.heartbeat(ms(0)).unwrap()).is_ok());
         a.timeout(ms(200));
         a.timeout(ms(second_turn));
@@ -298,8 +319,8 @@ fn a_stall_is_more_than_two_heartbeats() {
 
 #[test]
 fn a_heartbeat_that_claims_to_hear_strangers_is_cut_down_to_peers() {
-    let mut a = host(0, 3);
     let mut b = Host::new(config(1, 64, 1), ms(0));
+    let mut a = host(0, 3).knows(&b);
     b.machine.hears = NodeSet(u64::MAX);
     assert!(a.receive(ms(0), &b.heartbeat(ms(0)).unwrap()).is_ok());
     assert_eq!(a.machine.hears_of(n(1)), set(&[0, 2]));
@@ -322,33 +343,45 @@ fn capacity_64_nodes_start_cold_and_all_hear_each_other() {
 
 #[test]
 fn a_change_of_whom_i_hear_is_told_soon_but_not_at_once_again() {
-    let (mut a, mut b) = (host(0, 3), host(1, 3));
+    let (mut a, mut b) = pair(3);
     assert!(a.heartbeat(ms(0)).is_some());
     assert!(a.receive(ms(2), &b.heartbeat(ms(2)).unwrap()).is_ok());
     assert_eq!(a.machine.poll_timeout(), ms(10), "a tenth of a heartbeat after the last");
     assert_eq!(a.heartbeat(ms(9)), None);
     assert!(a.heartbeat(ms(10)).is_some());
     assert_eq!(a.machine.poll_timeout(), ms(110));
-    // A heard peer is reborn before its silence shows: whom I hear does not change, but the newborn must learn of it.
+    // A heard peer is reborn before its silence shows: the newborn must learn soon that this node lives.
     let mut reborn = Host::new(config(1, 3, 2), ms(50));
     let first = reborn.heartbeat(ms(50)).unwrap();
-    assert!(a.receive(ms(50), &first).is_ok());
+    assert_eq!(a.receive(ms(50), &first), Ok(b"introduction".to_vec()));
+    assert!(a.machine.hears().is_empty(), "the life before is over");
     assert_eq!(a.machine.poll_timeout(), ms(50));
-    assert!(a.heartbeat(ms(50)).is_some());
-    assert_eq!(a.receive(ms(60), &first), Err(Drop::Replay));
+    let answer = a.heartbeat(ms(50)).unwrap();
+    assert_eq!(a.receive(ms(51), &first), Err(Drop::Replay));
     assert_eq!(a.machine.poll_timeout(), ms(150), "replays draw no heartbeats");
-    for at in [150, 250, 350, 449] {
+    assert!(reborn.receive(ms(52), &answer).unwrap().is_empty());
+    assert_eq!(reborn.machine.poll_timeout(), ms(60));
+    assert!(a.receive(ms(60), &reborn.heartbeat(ms(60)).unwrap()).unwrap().is_empty());
+    assert_eq!((a.machine.hears(), a.machine.poll_timeout()), (set(&[1]), ms(60)));
+    for at in [60, 160, 260, 360, 459] {
         a.timeout(ms(at));
-        assert_eq!(a.heartbeat(ms(at)).is_some(), at < 449);
+        assert_eq!(a.heartbeat(ms(at)).is_some(), at < 459);
     }
-    a.timeout(ms(450));
+    a.timeout(ms(460));
     assert!(a.machine.hears().is_empty());
-    let told = a.heartbeat(ms(450)).unwrap();
-    let told = Heartbeat::parse(Envelope::new_checked(&told).unwrap().payload()).unwrap();
+    let told = a.heartbeat(ms(460)).unwrap();
+    let (told, _) = Heartbeat::parse(&opened(&a, &told)).map(|(h, a)| (h, a.of(n(1)))).unwrap();
     assert!(told.hears.is_empty() && !told.first);
-    a.timeout(ms(499));
-    assert!(a.receive(ms(499), &reborn.send(Destination::All, b"x")).is_ok());
-    assert_eq!(a.machine.poll_timeout(), ms(499), "more than a tenth has passed");
+    a.timeout(ms(509));
+    assert!(a.receive(ms(509), &reborn.send(Destination::All, b"x")).is_ok());
+    assert_eq!(a.machine.poll_timeout(), ms(509), "more than a tenth has passed");
+}
+
+/// What a host sealed.
+fn opened(of: &Host, frame: &[u8]) -> Opened {
+    let mut out = Opened::new();
+    Envelope::new_checked(frame).unwrap().open(&of.machine.key, &mut out).unwrap();
+    out
 }
 
 #[test]
@@ -359,10 +392,11 @@ fn capacity_64_fits_16_kib() {
 
 #[test]
 fn frames_of_an_older_incarnation_are_dropped_whoever_names_the_newer() {
-    let (mut a, mut b, mut reborn) = (host(0, 2), host(1, 2), Host::new(config(1, 2, 2), Instant::ZERO));
+    let (mut a, mut b) = pair(2);
+    let mut reborn = Host::new(config(1, 2, 2), Instant::ZERO).knows(&a);
     let (old, late) = (b.heartbeat(ms(0)).unwrap(), b.send(Destination::All, b"late"));
     assert!(a.receive(ms(1), &old).is_ok());
-    assert!(a.receive(ms(2), &reborn.heartbeat(ms(2)).unwrap()).is_ok());
+    meet(&mut a, &mut reborn, ms(2));
     assert!(a.machine.heard(n(1), Incarnation(2)));
     assert_eq!(a.receive(ms(3), &late), Err(Drop::OldIncarnation));
     a.machine.expect(n(1), Incarnation(3), None);
@@ -376,23 +410,50 @@ fn frames_of_an_older_incarnation_are_dropped_whoever_names_the_newer() {
     assert_eq!(a.machine.counters().dropped(Drop::OldIncarnation), 2);
 }
 
+/// Both say who they are and answer each other.
+fn meet(a: &mut Host, b: &mut Host, now: Instant) {
+    let say = |from: &mut Host, to: &mut Host| {
+        from.machine.beat_due = now;
+        let frame = from.heartbeat(now).unwrap();
+        let _ = to.receive(now, &frame);
+    };
+    for _ in 0..2 {
+        say(a, b);
+        say(b, a);
+    }
+}
+
 #[test]
 fn design_3_of_two_boots_with_one_incarnation_the_disk_names_the_right_one() {
-    let (mut a, mut b) = (host(0, 2), host(1, 2));
-    let mut twin = Host::new(Config { nonce: BootNonce(99), ..config(1, 2, 1) }, Instant::ZERO);
+    let (mut a, mut b) = pair(2);
+    let mut twin = Host::new(Config { nonce: BootNonce(99), ..config(1, 2, 1) }, Instant::ZERO).knows(&a);
     assert!(a.receive(ms(1), &b.heartbeat(ms(1)).unwrap()).is_ok());
     assert_eq!(a.receive(ms(2), &twin.heartbeat(ms(2)).unwrap()), Err(Drop::Nonce));
     a.machine.expect(n(1), Incarnation(1), Some(BootNonce(99)));
     assert!(!a.machine.heard(n(1), Incarnation(1)));
     assert_eq!(a.receive(ms(3), &b.send(Destination::All, b"x")), Err(Drop::Nonce));
-    assert_eq!(a.receive(ms(4), &twin.send(Destination::All, b"x")), Ok(b"x".to_vec()));
+    assert_eq!(a.receive(ms(4), &twin.send(Destination::All, b"x")), Err(Drop::Unproven));
+    meet(&mut a, &mut twin, ms(5));
+    assert_eq!(a.receive(ms(6), &twin.send(Destination::All, b"x")), Ok(b"x".to_vec()));
     a.machine.expect(n(1), Incarnation(1), None);
     assert!(a.machine.heard(n(1), Incarnation(1)));
 }
 
 #[test]
+fn of_two_boots_that_the_disk_does_not_name_the_first_that_answers_counts() {
+    let mut a = host(0, 2);
+    let mut dead = Host::new(Config { nonce: BootNonce(99), ..config(1, 2, 1) }, Instant::ZERO);
+    let captured = dead.heartbeat(ms(0)).unwrap();
+    assert_eq!(a.receive(ms(1), &captured), Ok(b"introduction".to_vec()));
+    let mut b = host(1, 2);
+    meet(&mut a, &mut b, ms(2));
+    assert!(a.machine.heard(n(1), Incarnation(1)) && a.machine.peer(n(1)).nonce == Some(BootNonce(1001)));
+    assert_eq!(a.receive(ms(3), &captured), Err(Drop::Nonce));
+}
+
+#[test]
 fn a_replayed_frame_is_dropped_and_counts_for_nothing() {
-    let (mut a, mut b) = (host(0, 2), host(1, 2));
+    let (mut a, mut b) = pair(2);
     let frames: Vec<_> = (0..70u8).map(|i| b.send(Destination::Node(n(0)), &[i])).collect();
     for i in (1..70).rev() {
         let taken = a.receive(ms(1), &frames[i]);
@@ -409,15 +470,113 @@ fn a_replayed_frame_is_dropped_and_counts_for_nothing() {
 
 #[test]
 fn design_6_a_rebooted_receiver_refuses_what_was_sent_before_its_boot() {
-    let (mut a, mut b) = (host(0, 2), host(1, 2));
-    let old = a.send(Destination::All, b"old");
-    assert!(b.receive(ms(1), &old).is_ok());
+    let (mut a, mut b) = pair(2);
+    let old: Vec<_> = (0..200).map(|_| a.send(Destination::All, b"old")).collect();
+    let old_beat = a.heartbeat(ms(0)).unwrap();
+    assert!(old.iter().all(|frame| b.receive(ms(1), frame).is_ok()));
+    // Node 1 boots again. Nobody has told it anything: neither the disk nor, yet, node 0.
     let mut reborn = Host::new(config(1, 2, 2), ms(10));
-    assert!(a.receive(ms(10), &reborn.heartbeat(ms(10)).unwrap()).is_ok());
-    reborn.machine.expect(n(0), Incarnation(1), Some(BootNonce(1000)));
+    for frame in &old {
+        assert_eq!(reborn.receive(ms(10), frame), Err(Drop::Unproven));
+    }
+    assert_eq!(reborn.receive(ms(10), &old_beat), Ok(b"introduction".to_vec()));
+    assert!(reborn.machine.hears().is_empty());
+    let between = a.send(Destination::All, b"between");
+    meet(&mut reborn, &mut a, ms(12));
+    assert_eq!((reborn.machine.hears(), a.machine.hears()), (set(&[0]), set(&[1])));
+    for frame in old.iter().chain([&old_beat, &between]) {
+        assert_eq!(reborn.receive(ms(13), frame), Err(Drop::Replay), "below the answer");
+    }
+    assert_eq!(reborn.receive(ms(14), &a.send(Destination::All, b"new")), Ok(b"new".to_vec()));
+}
+
+#[test]
+fn design_6_what_is_below_the_floor_on_the_disk_is_dropped_unopened() {
+    let (mut a, b) = pair(2);
+    let mut old = a.send(Destination::All, b"old");
+    let last = old.len() - 1;
+    old[last] ^= 1;
+    let mut reborn = Host::new(config(1, 2, 2), ms(10));
+    assert_eq!(reborn.receive(ms(10), &old), Err(Drop::Tag), "it is opened");
+    a.machine.expect(n(1), Incarnation(2), None);
+    reborn.machine.expect(n(0), Incarnation(1), Some(a.machine.nonce));
     reborn.machine.expect_floor(n(0), Incarnation(1), a.machine.frame_floor());
-    assert_eq!(reborn.receive(ms(11), &old), Err(Drop::Replay));
-    assert_eq!(reborn.receive(ms(12), &a.send(Destination::All, b"new")), Ok(b"new".to_vec()));
+    assert_eq!(reborn.receive(ms(11), &old), Err(Drop::Replay), "it is not");
+    drop(b);
+}
+
+#[test]
+fn an_answer_to_another_boot_proves_nothing() {
+    let (mut a, mut b) = pair(2);
+    // Node 0 answers the life of node 1 that is over.
+    assert!(a.receive(ms(0), &b.heartbeat(ms(0)).unwrap()).is_ok());
+    let to_the_dead = a.heartbeat(ms(1)).unwrap();
+    let (_, answer) = Heartbeat::parse(&opened(&a, &to_the_dead)).map(|(h, a)| (h, a.of(n(1)))).unwrap();
+    assert_eq!(answer, Some(BootNonce(1001)));
+    let mut reborn = Host::new(config(1, 2, 2), ms(10));
+    assert_eq!(reborn.receive(ms(10), &to_the_dead), Ok(b"introduction".to_vec()));
+    assert!(reborn.machine.hears().is_empty() && !reborn.machine.peer(n(0)).proven);
+}
+
+#[test]
+fn an_answer_is_repeated_until_it_is_heard_and_not_for_ever() {
+    let (mut a, mut b) = (host(0, 2), host(1, 2));
+    assert!(a.receive(ms(0), &b.heartbeat(ms(0)).unwrap()).is_ok());
+    let answers = |a: &Host, frame: &[u8]| Heartbeat::parse(&opened(a, frame)).unwrap().1.of(n(1)).is_some();
+    for at in [0, 100, 200, 300] {
+        let frame = a.heartbeat(ms(at)).unwrap();
+        assert!(answers(&a, &frame), "the ones before were lost");
+    }
+    let frame = a.heartbeat(ms(400)).unwrap();
+    assert!(!answers(&a, &frame), "who says nothing for net_suspect is not waited for");
+    meet(&mut a, &mut b, ms(500));
+    a.machine.beat_due = ms(500);
+    let frame = a.heartbeat(ms(500)).unwrap();
+    assert!(!answers(&a, &frame), "it says that it hears");
+}
+
+#[test]
+fn design_7_who_says_that_it_halted_is_silent_at_once_and_stays_so() {
+    let mut net = Net::new(3, 1);
+    net.run(ms(1000));
+    let mut out = [0; DATAGRAM_MAX];
+    let late = net.hosts[1].send(Destination::All, b"late");
+    let b = &mut net.hosts[1];
+    let mut trace = Trace::new(ms(1000), &mut b.clock, &mut b.log);
+    let len = b.machine.halt(ms(1000), &mut trace, &mut out).unwrap();
+    assert_eq!(b.heartbeat(ms(5000)), None, "nothing comes after it");
+    b.runs = false;
+    let a = &mut net.hosts[0];
+    assert!(!a.machine.halted(n(1), Incarnation(1)));
+    assert_eq!(a.receive(ms(1001), &out[..len]), Ok(b"halted".to_vec()));
+    a.timeout(ms(1001));
+    assert_eq!(a.machine.hears(), set(&[2]));
+    assert_eq!(a.log.0.last().unwrap(), &(1001, "suspect 1".to_string()));
+    assert!(a.machine.halted(n(1), Incarnation(1)) && !a.machine.halted(n(1), Incarnation(2)));
+    assert!(!a.machine.halted(n(2), Incarnation(1)) && !a.machine.halted(n(2), Incarnation(0)));
+    assert_eq!(a.receive(ms(1002), &late), Err(Drop::OldIncarnation), "overtaken");
+    assert_eq!(a.receive(ms(1002), &out[..len]), Err(Drop::OldIncarnation));
+    let mut twin = a.machine.clone();
+    twin.expect(n(1), Incarnation(1), Some(BootNonce(99)));
+    assert!(!twin.halted(n(1), Incarnation(1)), "another machine has that incarnation");
+    // A new life begins with a clean slate; what is known of the one before stays known.
+    net.hosts[1] = Host::new(config(1, 3, 2), ms(1002));
+    net.run(ms(1100));
+    assert_eq!(net.at(0).hears(), set(&[1, 2]));
+    assert!(net.at(0).halted(n(1), Incarnation(1)) && !net.at(0).halted(n(1), Incarnation(2)));
+}
+
+#[test]
+fn a_halt_that_is_not_of_this_time_says_nothing() {
+    let (mut a, mut b) = pair(2);
+    let mut out = [0; DATAGRAM_MAX];
+    let mut trace = Trace::new(ms(0), &mut b.clock, &mut b.log);
+    let len = b.machine.halt(ms(0), &mut trace, &mut out).unwrap();
+    // Node 0 boots again: it cannot tell when that was sent, and node 1's life may be another by now.
+    let mut reborn = Host::new(config(0, 2, 2), ms(10));
+    assert_eq!(reborn.receive(ms(10), &out[..len]), Ok(b"introduction".to_vec()));
+    assert!(!reborn.machine.halted(n(1), Incarnation(1)));
+    assert_eq!(a.receive(ms(1), &out[..len]), Ok(b"halted".to_vec()));
 }
 
 #[test]
@@ -442,40 +601,77 @@ fn the_floor_moves_in_steps_and_the_next_life_starts_above_all_counters() {
 
 #[test]
 fn each_refusal_has_its_reason() {
-    let mut a = host(0, 3);
     let frame = |config: Config, to: Destination| Host::new(config, ms(0)).send(to, b"hello");
     let from = |me: u8| config(me, 64, 1);
+    let mut a = host(0, 3).knows(&Host::new(from(1), ms(0)));
     let cases = [
         (frame(from(1), Destination::All), None),
-        (frame(from(2), Destination::Node(n(0))), None),
+        (frame(from(2), Destination::Node(n(0))), Some(Drop::Unproven)),
         (frame(from(2), Destination::Node(n(1))), Some(Drop::NotForMe)),
         (frame(from(3), Destination::All), Some(Drop::Stranger)),
         (frame(Config { cluster: ClusterId([8; 16]), ..from(1) }, Destination::All), Some(Drop::Cluster)),
+        (frame(Config { key_epoch: 4, ..from(1) }, Destination::All), Some(Drop::Epoch)),
+        (frame(Config { key: ClusterKey([1; 32]), ..config(1, 64, 2) }, Destination::All), Some(Drop::Tag)),
         (frame(config(1, 64, 0), Destination::All), Some(Drop::OldIncarnation)),
+        (frame(from(1), Destination::All), Some(Drop::Replay)),
+        (frame(Config { nonce: BootNonce(5), ..from(1) }, Destination::All), Some(Drop::Nonce)),
         (frame(from(0), Destination::All), Some(Drop::Own)),
         (frame(config(0, 64, 2), Destination::All), Some(Drop::Namesake)),
         (frame(Config { nonce: BootNonce(5), ..from(0) }, Destination::All), Some(Drop::Namesake)),
+        (frame(Config { key: ClusterKey([1; 32]), ..config(0, 64, 2) }, Destination::All), Some(Drop::Tag)),
     ];
     for (bytes, refusal) in cases {
         assert_eq!(a.receive(ms(1), &bytes).err(), refusal);
     }
     let mut foreign = frame(from(1), Destination::All);
-    foreign[4] = 2;
+    foreign[4] = 3;
     assert_eq!(a.receive(ms(1), &foreign), Err(Drop::Version));
-    assert_eq!(a.receive(ms(1), &foreign), Err(Drop::Version));
+    let mut plain = frame(from(1), Destination::All);
+    plain[5] = 0;
+    assert_eq!(a.receive(ms(1), &plain), Err(Drop::Flags));
+    let mut b = Host::new(from(1), ms(0));
+    b.machine.counter += 1;
+    let sample = b.send(Destination::All, b"x");
+    let no_heartbeat = Repr { channel: Channel::Heartbeat, ..*Envelope::new_checked(&sample).unwrap().repr() };
+    let mut out = [0; 200];
+    let len = no_heartbeat.emit(b"short", &b.machine.key, &mut out).unwrap();
+    assert_eq!(a.receive(ms(1), &out[..len]), Err(Drop::Heartbeat));
     let notes: Vec<_> = a.log.0.iter().map(|(_, text)| text.as_str()).filter(|t| !t.starts_with("trust")).collect();
     assert_eq!(
         notes,
-        ["another machine sends as node 0: dropped", "node 1 speaks protocol version 2, this node 1: dropped"]
+        [
+            "bad frames as from node 3: stranger; 1 dropped",
+            "bad frames as from node 1: cluster; 1 dropped",
+            "node 1 seals with key epoch 4, this node with 5; 1 dropped",
+            "frames of node 1 do not verify: other key?; 1 dropped",
+            "bad frames as from node 1: nonce; 1 dropped",
+            "another machine sends as node 0; 1 dropped",
+            "node 1 speaks protocol version 3, this node 2; 1 dropped",
+            "bad frames: flags; 1 dropped",
+            "bad frames as from node 1: heartbeat; 1 dropped",
+        ]
     );
-    let no_heartbeat = Repr {
-        channel: Channel::Heartbeat,
-        ..*Envelope::new_checked(&frame(from(1), Destination::All)).unwrap().repr()
-    };
-    let mut out = [0; 200];
-    let len = no_heartbeat.emit_plain(b"short", &mut out).unwrap();
-    assert_eq!(a.receive(ms(1), &out[..len]), Err(Drop::Heartbeat));
-    assert_eq!(a.machine.counters().dropped_total(), 10);
+}
+
+#[test]
+fn a_flood_is_noted_once_a_second() {
+    let mut a = host(0, 2);
+    let mut forged = host(1, 2).send(Destination::All, b"hello");
+    for ms_from_start in 0..2500u64 {
+        forged[60] = ms_from_start as u8;
+        forged[61] = (ms_from_start >> 8) as u8;
+        assert_eq!(a.receive(ms(ms_from_start), &forged), Err(Drop::Tag));
+        assert!(a.receive(ms(ms_from_start), b"garbage").is_err());
+    }
+    let notes: Vec<_> = a.log.0.iter().map(|(at, text)| (*at, text.as_str())).collect();
+    let expected: Vec<_> = [(0, 1), (1000, 1001), (2000, 2001)]
+        .iter()
+        .flat_map(|(at, count)| {
+            let tag = format!("frames of node 1 do not verify: other key?; {count} dropped");
+            [(*at, tag), (*at, format!("bad frames: short; {count} dropped"))]
+        })
+        .collect();
+    assert_eq!(notes, expected.iter().map(|(at, text)| (*at, text.as_str())).collect::<Vec<_>>());
 }
 
 #[test]
@@ -495,7 +691,7 @@ fn each_send_error_uses_no_counter() {
 
 #[test]
 fn status_and_lamport_clock_travel() {
-    let (mut a, mut b) = (host(0, 2), host(1, 2));
+    let (mut a, mut b) = pair(2);
     b.clock.lamport = 500;
     let status = Status {
         state: quorate_base::NodeState::Joined,
@@ -519,7 +715,12 @@ fn status_and_lamport_clock_travel() {
 
 /// Everything but the counters of drops and the time of the last run.
 fn known(machine: &Interconnect) -> Interconnect {
-    Interconnect { counters: Counters::default(), run_at: Instant::ZERO, noted: NodeSet::EMPTY, ..machine.clone() }
+    Interconnect {
+        counters: Counters::default(),
+        run_at: Instant::ZERO,
+        noted_at: [None; Drop::ALL.len()],
+        ..machine.clone()
+    }
 }
 
 proptest! {
@@ -529,7 +730,7 @@ proptest! {
         let before = known(&a.machine);
         let mut bytes = bytes;
         if magic && bytes.len() > 10 {
-            bytes[..8].copy_from_slice(b"QRNT\x01\0\0\0");
+            bytes[..8].copy_from_slice(b"QRNT\x02\x01\0\x05");
         }
         prop_assert!(a.receive(ms(1), &bytes).is_err());
         prop_assert_eq!(known(&a.machine), before);
@@ -538,10 +739,10 @@ proptest! {
 
     #[test]
     fn a_damaged_or_cut_off_frame_changes_nothing_but_a_counter(
-        bit in 0usize..(HEADER_BYTES + 40 + TAG_BYTES) * 8,
-        cut in prop::option::of(0usize..HEADER_BYTES + 40 + TAG_BYTES),
+        bit in 0usize..(HEADER_BYTES + 48 + TAG_BYTES) * 8,
+        cut in prop::option::of(0usize..HEADER_BYTES + 48 + TAG_BYTES),
     ) {
-        let (mut a, mut b) = (host(0, 3), host(1, 3));
+        let (mut a, mut b) = pair(3);
         let mut bytes = b.heartbeat(ms(0)).unwrap();
         match cut {
             Some(len) => bytes.truncate(len),

@@ -391,6 +391,7 @@ impl World {
             match output {
                 Output::Disk { tag, op } => self.submit(n, tag, op),
                 Output::Event(event) => self.on_event(n, event),
+                Output::Reservation(op) => unreachable!("{op:?} on a database with leases"),
                 Output::Halt(reason) => self.on_halt(n, reason),
             }
         }

@@ -6,7 +6,7 @@ use core::hash::{Hash, Hasher};
 use quorate_base::Instant;
 
 use super::Membership;
-use crate::fence::LeaseFence;
+use crate::fence::Fence;
 use crate::master::Master;
 use crate::member::Member;
 
@@ -45,7 +45,7 @@ impl Master {
             (slot, progress).hash(hasher);
         }
         for (n, fence) in self.fences.iter().enumerate() {
-            let open = |f: &LeaseFence| f.due() != Instant::FAR;
+            let open = |f: &Fence| (f.due() != Instant::FAR, f.means);
             (n, fence.as_ref().map(open)).hash(hasher);
         }
         for n in quorate_base::NodeId::first(self.nodes) {

@@ -81,7 +81,30 @@ pub fn cases() -> Vec<Case> {
             l[write]["issued_nt_us"] = json!(nt_us + 1);
         }),
     ];
-    [of(whole_life, cases), of(whole_life, more), exact(service_of_a_dead_node, services)]
+    let shut_out: &[(&str, Rule, Break)] = &[
+        ("a heartbeat of one that the reservation shut out", Rule::WriteAfterFence, |l| {
+            let fence = find(l, &json!({"ev": "fence"}));
+            let (peer, inc) = (l[fence]["peer"].clone(), l[fence]["peer_inc"].clone());
+            let at_us = l[fence]["t_us"].as_u64().unwrap();
+            for ev in ["fence_begin", "fence"] {
+                set(l, json!({"ev": ev}), json!({"method": "reservation"}));
+            }
+            // Issued by its clock long after the fence, however that is carried over.
+            let write = json!({"ev": "shared_write", "region": format!("heartbeat.{peer}"), "lba": 1, "blocks": 1,
+                "issued_nt_us": at_us + 1_000_000});
+            let boot = find(l, &json!({"node": peer, "inc": inc, "ev": "boot"}));
+            copy(l, json!({"node": peer, "inc": inc, "seq": l[boot]["seq"]}), write, usize::MAX);
+        }),
+        ("a heartbeat in doubt", Rule::Doubt, |l| {
+            let doubt = json!({"ev": "reservation", "phase": "doubt", "kind": "write-exclusive-all-registrants"});
+            copy(l, json!({"node": 2, "ev": "boot"}), doubt, 1);
+            let nt_us = l[find(l, &json!({"ev": "reservation"}))]["nt_us"].as_u64().unwrap();
+            let write = json!({"ev": "shared_write", "region": "heartbeat.2", "lba": 1, "blocks": 1,
+                "issued_nt_us": nt_us + 1});
+            copy(l, json!({"node": 2, "ev": "boot"}), write, 2);
+        }),
+    ];
+    [of(whole_life, cases), of(whole_life, more), of(whole_life, shut_out), exact(service_of_a_dead_node, services)]
         .into_iter()
         .flatten()
         .collect()

@@ -3,7 +3,15 @@
 use crate::breaking::{Break, Case, copy, find, of, remove, set};
 use crate::story::whole_life;
 use quorate_check::Rule;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Node 2's second life tells of another one, so many lines after its `boot`.
+pub fn epitaph(lines: &mut Vec<Value>, last_inc: u32, after: usize) {
+    let event = json!({"ev": "freeze", "nt_us": 5, "seq": 7, "lc": 9, "why": "x"});
+    let new = json!({"ev": "epitaph", "last_inc": last_inc, "how": "watchdog", "reason": "no last word",
+        "last_nt_us": 5, "events": [event]});
+    copy(lines, json!({"ev": "boot", "node": 2, "inc": 2}), new, after);
+}
 
 pub fn cases() -> Vec<Case> {
     let cases: &[(&str, Rule, Break)] = &[
@@ -37,6 +45,8 @@ pub fn cases() -> Vec<Case> {
             }
             l.insert(at + 1, late);
         }),
+        ("an epitaph of this very life", Rule::Form, |l| epitaph(l, 2, 0)),
+        ("an epitaph in mid-life", Rule::Form, |l| epitaph(l, 1, 1)),
         ("a restart without an end", Rule::Restart, |l| set(l, json!({"do": "kill"}), json!({"do": "sleep"}))),
         ("no end", Rule::EndLast, |l| _ = l.pop()),
         ("a line after end", Rule::EndLast, |l| {

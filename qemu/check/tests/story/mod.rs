@@ -1,8 +1,10 @@
 //! Tells what a right cluster of three nodes does, as a trace.
 
+mod groups;
 mod levels;
 mod takeovers;
 
+pub use groups::group_services;
 pub use levels::{overdue, run_time_level, service_of_a_dead_node};
 pub use takeovers::{deposed_master, one_level_further, round_that_nobody_knows};
 

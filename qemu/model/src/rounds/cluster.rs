@@ -158,7 +158,10 @@ impl Cluster {
                 nodes: NODES,
                 levels_max: 32,
                 fence: FenceMethod::Lease,
+                preempted: Default::default(),
+                registrants: Default::default(),
                 key: ClusterKey([7; 32]),
+                key_epoch: 0,
             };
             for copy in [0, 1] {
                 disk.insert(layout::superblock(copy), Rc::new(superblock.encode(copy)));
@@ -277,6 +280,7 @@ impl Cluster {
             match node.poll_output() {
                 None => break,
                 Some(Output::Halt(_)) => halted = true,
+                Some(Output::Reservation { op, .. }) => unreachable!("{op:?} on a database with leases"),
                 Some(Output::Disk { tag, op }) => {
                     let result = disk(&mut self.disk, &op, self.now, &mut buffer);
                     node.handle(self.now, Input::Disk { tag, result }, &mut ports);

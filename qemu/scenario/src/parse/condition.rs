@@ -9,7 +9,8 @@ use crate::model::{Condition, RegionNames};
 use crate::pattern::{EVENTS, FieldKind, Pattern, Want};
 
 /// The conditions' words.
-pub(super) const CONDITIONS: [&str; 7] = ["state", "master", "panicked", "event", "no_event", "order", "unchanged"];
+pub(super) const CONDITIONS: [&str; 8] =
+    ["state", "master", "panicked", "event", "no_event", "order", "keys", "unchanged"];
 
 const STATES: [&str; 5] = ["inactive", "joining", "joined", "leaving", "forced-leaving"];
 
@@ -27,7 +28,15 @@ pub(super) fn condition(word: &str, table: &Table<'_>, scope: &mut Scope) -> Opt
             let reason = regex(table, "reason")?;
             Some(Condition::Panicked { node: node?, reason })
         }
-        "event" => pattern(table, scope, &["wait", "expect", "within_ms", "save"]).map(Condition::Event),
+        "event" => {
+            let each = table.flag("each", false);
+            let pattern = pattern(table, scope, &["wait", "expect", "within_ms", "save", "each"])?;
+            if each && pattern.node.is_none() {
+                table.findings.add(table.key_span("each"), "`each` needs `node`", "on each of which nodes?");
+                return None;
+            }
+            Some(if each { Condition::EventOnEach(pattern) } else { Condition::Event(pattern) })
+        }
         "no_event" => pattern(table, scope, &["wait", "expect", "within_ms", "save"]).map(Condition::NoEvent),
         "order" => {
             let mut side = |key: &'static str| {
@@ -41,6 +50,10 @@ pub(super) fn condition(word: &str, table: &Table<'_>, scope: &mut Scope) -> Opt
             }
             let (first, then) = (side("first"), side("then"));
             Some(Condition::Order { first: first?, then: then? })
+        }
+        "keys" => {
+            let node = table.value("node").map(|v| scope.nodes(v, "node", table));
+            Some(Condition::Keys { node: optional(node)? })
         }
         "unchanged" => unchanged(table, scope),
         _ => None,

@@ -4,7 +4,9 @@
 //! Nothing is guessed: an unknown key or word, a wrong type, a node that is not configured, a name that no earlier step
 //! saved, are all errors with their place.
 
+mod chaos;
 mod condition;
+mod disk;
 mod step;
 pub(crate) mod table;
 
@@ -12,7 +14,9 @@ use std::path::Path;
 
 use quorate_base::capacity::{BARRIERS_MAX, LEVEL_NAME_MAX, LEVELS_MAX, NODES_MAX};
 use quorate_base::timing::TimingError;
-use quorate_base::{Barriers, NodeId, NodeSet, Timing};
+use quorate_base::{Barriers, FenceMethod, NodeId, NodeSet, Preempted, Registrants, Timing};
+use quorate_launch::Nic;
+use quorate_launch::iscsi::Disk;
 use toml::de::DeTable;
 
 use crate::model::{Level, Scenario};
@@ -117,6 +121,14 @@ fn parse_text(source: &Source, findings: &Findings, at: usize) -> Option<(Scenar
     let nodes = sizes.map(|(nodes, _)| nodes);
     let seed = top.number("seed", 0..=i64::MAX).map_or(1, |(n, _)| n.unsigned_abs());
     let block_size = block_size(&top);
+    let disk = word(&top, "disk", &Disk::WORDS).unwrap_or_default();
+    let fence = word(&top, "fence", &[FenceMethod::Lease, FenceMethod::Reservation].map(|m| (m.name(), m)));
+    let (fence, fence_said) = (fence.unwrap_or_default(), fence.is_some());
+    let preempted = word(&top, "preempted", &Preempted::ALL.map(|p| (p.name(), p)));
+    let registrants = word(&top, "registrants", &Registrants::ALL.map(|r| (r.name(), r)));
+    let timing_said = top.value("timing").is_some();
+    let groups = top.flag("groups", false);
+    let nic = word(&top, "nic", &Nic::WORDS).unwrap_or_default();
     let timing = top.value("timing").map_or(Some(Timing::DEFAULT), |v| timing(v, Timing::DEFAULT, &top));
     // A wrong `nodes` must not turn every node of the file into a second error.
     let configured = NodeSet::first(nodes.unwrap_or(NODES_MAX as u8));
@@ -131,7 +143,24 @@ fn parse_text(source: &Source, findings: &Findings, at: usize) -> Option<(Scenar
     top.finish();
     let ((nodes, sizes), timing) = (sizes?, timing?);
     let name = if sizes > 1 { format!("{name}-{nodes}") } else { name };
-    let scenario = Scenario { source: source.clone(), name, nodes, seed, timing, block_size, levels, steps };
+    let scenario = Scenario {
+        source: source.clone(),
+        name,
+        nodes,
+        seed,
+        timing,
+        timing_said,
+        block_size,
+        disk,
+        fence,
+        fence_said,
+        preempted,
+        registrants,
+        groups,
+        nic,
+        levels,
+        steps,
+    };
     if let Some((node, bytes)) = scenario.too_many_words() {
         let message = format!("the levels of node {node} need a kernel command line of {bytes} bytes");
         findings.add(top_level_span, message, format!("{CMDLINE_BYTES_MAX} are allowed: fewer levels, shorter names"));
@@ -148,6 +177,16 @@ fn block_size(top: &Table<'_>) -> u32 {
             512
         }
     }
+}
+
+/// One of a few words; `None` if the file has none, or an unknown one, which is a finding.
+fn word<T: Clone, const N: usize>(top: &Table<'_>, key: &'static str, known: &[(&'static str, T); N]) -> Option<T> {
+    let (word, span) = top.text(key)?;
+    let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| value.clone());
+    if found.is_none() {
+        unknown(top.findings, span, key, word, &known.each_ref().map(|(name, _)| *name));
+    }
+    found
 }
 
 /// A table of time-outs; what it does not name is as in `usual`.

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use quorate_base::{NodeId, NodeSet, Timing};
-use quorate_switch::{Fault, pcap};
+use quorate_switch::{Fault, Hostile, pcap};
 
 use super::condition::{CONDITIONS, condition, regex};
 use super::node_expr;
 use super::table::{Table, Value, unknown};
-use crate::model::{Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions, Step, StepKind};
+use super::word;
+use crate::model::{Action, ImageEdit, Inject, Kernel, MachineVerb, StartOptions, Step, StepKind};
 use crate::nodes::NodeExpr;
 use crate::source::Span;
 
 /// The verbs of `do`.
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 33] = [
     "start",
     "kill",
     "pause",
@@ -34,12 +35,19 @@ const VERBS: [&str; 26] = [
     "disk_delay",
     "disk_error",
     "disk_tear",
+    "disk_misdirect",
+    "disk_stale",
+    "disk_lose",
+    "disk_swap",
     "disk_heal",
+    "session_cut",
+    "target_restart",
     "inject",
     "snapshot",
     "sleep",
     "repeat",
     "image",
+    "chaos",
 ];
 
 /// The longest wait or sleep, ms.
@@ -205,10 +213,15 @@ impl Scope {
                 let (from, to) = self.between(table)?;
                 Some(Action::Heal { from, to })
             }
-            "disk_cut" | "disk_delay" | "disk_error" | "disk_tear" => {
+            "disk_cut" | "disk_delay" | "disk_error" | "disk_tear" | "disk_misdirect" | "disk_stale" | "disk_lose"
+            | "disk_swap" | "session_cut" => {
                 let node = self.target(table);
-                let fault = disk_fault(verb, table);
+                let fault = super::disk::disk_fault(verb, table, self.configured);
                 Some(Action::Disk { fault: fault?, node: node? })
+            }
+            "target_restart" => {
+                let off = if table.has("off_ms") { table.number("off_ms", 0..=TIME_MAX_MS)?.0 } else { 0 };
+                Some(Action::TargetRestart { off_ms: u32::try_from(off).ok()? })
             }
             "disk_heal" => Some(Action::DiskHeal { node: self.target(table)? }),
             "inject" => inject(table).map(Action::Inject),
@@ -224,6 +237,11 @@ impl Scope {
                 Some(Action::Repeat { times: u32::try_from(times?.0).ok()?, steps: steps? })
             }
             "image" => self.image(table),
+            "chaos" => {
+                let node = if table.has("node") { self.target(table) } else { Some(NodeExpr::All) };
+                let chaos = super::chaos::chaos(table);
+                Some(Action::Chaos { chaos: chaos?, node: node? })
+            }
             _ => None,
         }
     }
@@ -243,6 +261,7 @@ impl Scope {
             disk: table.flag("disk", true),
             identity: table.flag("identity", true),
             cluster: table.flag("cluster", false),
+            kernel: word(table, "kernel", &Kernel::WORDS).unwrap_or_default(),
         };
         if as_node.is_some() && !options.identity {
             table.findings.add(table.key_span("as"), "`as` needs `identity`", "contradicts `identity = false`");
@@ -352,42 +371,7 @@ fn machine_verb(verb: &str) -> Option<MachineVerb> {
 
 /// Whether a step with that word resolves nodes, or makes a snapshot, that `save` can keep.
 fn names_something(word: &str) -> bool {
-    !matches!(word, "sleep" | "repeat" | "inject" | "unchanged" | "no_event" | "order")
-}
-
-fn disk_fault(verb: &str, table: &Table<'_>) -> Option<DiskFault> {
-    match verb {
-        "disk_cut" => match table.text("mode") {
-            None => Some(DiskFault::Stall),
-            Some(("stall", _)) => Some(DiskFault::Stall),
-            Some(("gone", _)) => Some(DiskFault::Gone),
-            Some((word, span)) => {
-                unknown(table.findings, span, "mode", word, &["stall", "gone"]);
-                None
-            }
-        },
-        "disk_delay" => {
-            let (ms, _) = table.number_required("ms", 0..=60_000, "by how much: ms = 50")?;
-            u32::try_from(ms).ok().map(DiskFault::Delay)
-        }
-        "disk_error" => {
-            let write = match table.text_required("op", "which: op = \"read\" or \"write\"") {
-                Some(("read", _)) => Some(false),
-                Some(("write", _)) => Some(true),
-                Some((word, span)) => {
-                    unknown(table.findings, span, "op", word, &["read", "write"]);
-                    None
-                }
-                None => None,
-            };
-            let count = match table.has("count") {
-                true => table.number("count", 1..=1_000_000).and_then(|(n, _)| u32::try_from(n).ok()),
-                false => table.value("count").map_or(Some(1), |_| None),
-            };
-            Some(DiskFault::Error { write: write?, count: count? })
-        }
-        _ => Some(DiskFault::Tear),
-    }
+    !matches!(word, "sleep" | "repeat" | "inject" | "target_restart" | "unchanged" | "no_event" | "order")
 }
 
 fn inject(table: &Table<'_>) -> Option<Inject> {
@@ -398,6 +382,25 @@ fn inject(table: &Table<'_>) -> Option<Inject> {
         table.findings.add_help(table.key_span("for_ms"), message, "needs a rate", "rate = 100");
     }
     let (hex, file) = (table.value("hex"), table.text("file"));
+    if let Some(kinds) = table.value("hostile") {
+        if hex.is_some() || file.is_some() {
+            let message = "an `inject` step needs either `hex`, `file` or `hostile`";
+            table.findings.add(table.span(), message, "exactly one of them");
+            return None;
+        }
+        let hostile = hostile_kinds(kinds, table)?;
+        if rate.is_none() || for_ms.is_none() {
+            let message = "hostile frames need `rate` and `for_ms`";
+            table.findings.add_help(
+                kinds.span(),
+                message,
+                "how many a second, how long?",
+                "rate = 10000, for_ms = 3000",
+            );
+            return None;
+        }
+        return Some(Inject { frames: Vec::new(), hostile, rate, for_ms });
+    }
     let frames = match (hex, file) {
         (Some(value), None) => hex_frames(value, table)?,
         (None, Some((name, span))) => {
@@ -419,12 +422,35 @@ fn inject(table: &Table<'_>) -> Option<Inject> {
             }
         }
         _ => {
-            let message = "an `inject` step needs either `hex` or `file`";
+            let message = "an `inject` step needs either `hex`, `file` or `hostile`";
             table.findings.add(table.span(), message, "exactly one of them");
             return None;
         }
     };
-    Some(Inject { frames, rate, for_ms })
+    Some(Inject { frames, hostile: Vec::new(), rate, for_ms })
+}
+
+/// `"all"`, or a list of kinds.
+fn hostile_kinds(value: Value<'_>, table: &Table<'_>) -> Option<Vec<Hostile>> {
+    if value.text() == Some("all") {
+        return Some(Hostile::ALL.map(|(_, kind)| kind).to_vec());
+    }
+    let items = value.list().unwrap_or_else(|| vec![value]);
+    let mut kinds = Vec::new();
+    for item in items {
+        let Some(kind) = item.text().and_then(Hostile::named) else {
+            let known = Hostile::ALL.map(|(name, _)| name).join(", ");
+            let message = format!("`hostile` must be \"all\" or a list of: {known}");
+            table.findings.add(item.span(), message, "not a kind of frame");
+            return None;
+        };
+        kinds.push(kind);
+    }
+    if kinds.is_empty() {
+        table.findings.add(value.span(), "`hostile` has no kind", "at least one");
+        return None;
+    }
+    Some(kinds)
 }
 
 fn hex_frames(value: Value<'_>, table: &Table<'_>) -> Option<Vec<Vec<u8>>> {

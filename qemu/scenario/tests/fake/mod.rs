@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate_base::{NodeId, NodeSet};
 use quorate_scenario::Scenario;
 use quorate_scenario::backend::{Backend, DiskView, Trouble};
-use quorate_scenario::model::{Action, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
+use quorate_scenario::model::{Action, Condition, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
 use quorate_scenario::source::Source;
 use quorate_switch::Fault;
 use quorate_trace::Line;
@@ -26,6 +26,7 @@ pub struct Fake {
     pub replies: BTreeMap<String, String>,
     pub refused: Option<&'static str>,
     pub disk: DiskView,
+    pub keys: Vec<u64>,
     pub regions: BTreeMap<String, String>,
     /// Regions after the next snapshot.
     pub regions_later: Option<BTreeMap<String, String>>,
@@ -74,6 +75,9 @@ fn parse(t_us: u64, count: usize, line: Value) -> Line {
 impl Backend for Fake {
     fn refuses(&self, action: &Action) -> Option<String> {
         (Some(action.verb()) == self.refused).then(|| "the fake has none".to_owned())
+    }
+    fn refuses_condition(&self, _: &Condition) -> Option<String> {
+        None
     }
     fn now_us(&self) -> u64 {
         self.now_us
@@ -137,8 +141,15 @@ impl Backend for Fake {
         self.did(fault.map_or_else(|| format!("disk_heal {node}"), |f| format!("{f:?} {node}")));
         Ok(())
     }
+    fn target_restart(&mut self, off_ms: u32) -> Result<(), Trouble> {
+        self.did(format!("target_restart {off_ms}"));
+        Ok(())
+    }
+    fn keys(&mut self) -> Result<Vec<u64>, Trouble> {
+        Ok(self.keys.clone())
+    }
     fn inject(&mut self, inject: &Inject) -> Result<(), Trouble> {
-        self.did(format!("inject {:?} {:?}", inject.frames, inject.schedule()));
+        self.did(format!("inject {:?} {:?} {:?}", inject.frames, inject.hostile, inject.schedule()));
         Ok(())
     }
     fn edit(&mut self, edit: ImageEdit, node: Option<NodeId>) -> Result<(), Trouble> {

@@ -1,0 +1,461 @@
+//! What must have been read before something is written, held against what each machine really asks of the disk (DESIGN 4);
+//! and which views are committed in truth.
+//!
+//! - A ballot is promised only after a look that began when Hold was durable.
+//! - A view is accepted under a ballot only after a look that began when the promise was durable, and the next one only after
+//!   a look that began when the one before was.
+//! - A promise keeps what is accepted.
+//! - A ballot slot that is found torn, and was not at the look before, is read again before it counts (DESIGN 3).
+//! - A node adopts a view under a name only if that is committed: no higher promise had landed before its accept did.
+//!   Whoever promises higher reads after that, finds it, and can commit nothing else in its place (Gafni and Lamport 2003).
+//! - A node suspects another by the disk only after `disk_suspect` of reads of its own that showed the same heartbeat,
+//!   with no stand-still of its own among them (DESIGN 7).
+//! - A lease is as long as the cluster says, and is given only by a look that began when the heartbeat was durable, and not
+//!   against an exclusion that was accepted before that (DESIGN 4, beat).
+//! - The lease fence is through `dead` after the first read that showed the victim's last heartbeat, or after it began; or the
+//!   victim's clean mark stands (DESIGN 7).
+//!
+//! A *look* reads the heartbeat and both ballot slots of all configured nodes. Outcomes show a forgotten look only if
+//! somebody else writes in that very millisecond; this shows it each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_base::capacity::{NODES_MAX, RECORD_PITCH};
+use quorate_base::{
+    Ballot, BootNonce, ClusterId, DiskError, DiskOp, DiskTag, Incarnation, NodeId, Timing, View, ViewName,
+};
+use quorate_database::layout::{self, Region, STATE_PER_NODE};
+use quorate_database::sealed::BODY_AT;
+use quorate_database::{BallotBlock, BallotHead, Block, Flag, Heartbeat};
+
+use crate::recorder::Claim;
+
+const RECORDS: usize = NODES_MAX * STATE_PER_NODE as usize;
+
+/// A set of records of the state area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Records([u64; RECORDS.div_ceil(64)]);
+
+impl Records {
+    fn index(at: u64) -> Option<usize> {
+        let first = layout::heartbeat(NodeId::first(1).next()?);
+        usize::try_from(at.checked_sub(first)?).ok().filter(|i| *i < RECORDS)
+    }
+
+    fn set(&mut self, at: u64, is_in: bool) {
+        let Some(i) = Self::index(at) else { return };
+        self.0[i / 64] = self.0[i / 64] & !(1 << (i % 64)) | u64::from(is_in) << (i % 64);
+    }
+
+    fn has(&self, at: u64) -> bool {
+        Self::index(at).is_some_and(|i| self.0[i / 64] >> (i % 64) & 1 == 1)
+    }
+
+    /// Whether the records of the first `nodes` nodes are all in.
+    fn is_whole(&self, nodes: u8) -> bool {
+        (0..usize::from(nodes) * STATE_PER_NODE as usize).all(|i| self.0[i / 64] >> (i % 64) & 1 == 1)
+    }
+}
+
+/// What a ballot write is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Promise,
+    /// Under a ballot for the first time: what was found.
+    Accept,
+    /// A further view.
+    Proposal,
+    /// The same as before.
+    Again,
+}
+
+impl Kind {
+    fn of(before: &BallotHead, now: &BallotHead) -> Option<Self> {
+        let same_view = (now.accepted, now.number) == (before.accepted, before.number);
+        if same_view && now.promised == before.promised {
+            Some(Self::Again)
+        } else if same_view && now.promised > before.promised {
+            Some(Self::Promise)
+        } else if now.accepted == now.promised && now.promised == before.promised && before.accepted < now.accepted {
+            Some(Self::Accept)
+        } else if now.accepted == before.accepted && now.promised == before.promised && now.number > before.number {
+            Some(Self::Proposal)
+        } else {
+            None
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Writing {
+    Heartbeat(Flag),
+    Ballot,
+}
+
+/// How a node's heartbeat looks to a reader, times by the reader's own clock, µs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Still {
+    /// The newest that was read, and by the first read that showed it.
+    newest: Option<(Incarnation, BootNonce, u64)>,
+    first_us: u64,
+    /// The first read since then, and since a stand-still of the reader's own, good or bad.
+    since_us: Option<u64>,
+    /// The first bad one since then, if all were bad after it.
+    bad_us: Option<u64>,
+    /// The reader has the node put out: from when on it knew.
+    excluded_us: Option<(Incarnation, u64)>,
+}
+
+impl Still {
+    /// Whether a heartbeat can follow the newest: none other does its writer write.
+    fn follows(&self, h: &Heartbeat) -> bool {
+        self.newest.is_none_or(|(incarnation, nonce, counter)| {
+            h.incarnation >= incarnation && (h.nonce != nonce || h.counter >= counter)
+        })
+    }
+}
+
+/// What a machine's life has read and written.
+#[derive(Clone, Debug, Default)]
+struct Sight {
+    boot: u64,
+    /// The last ballot write that was asked for, and whether it was answered well.
+    head: Option<(BallotHead, bool)>,
+    /// The last one that was answered well, or what the life found.
+    sound: Option<BallotHead>,
+    flag: Flag,
+    writing: Option<(DiskTag, Writing)>,
+    /// Reads that began after the last write was answered.
+    reading: BTreeSet<DiskTag>,
+    since_hold: Option<Records>,
+    since_ballot: Option<Records>,
+    /// What could not be read or was damaged when it was read last.
+    bad: Records,
+    /// The headers, with the checksums, of the ballot slots that were read well last: the same ones need no second look.
+    headers: BTreeMap<u64, [u8; BODY_AT]>,
+    /// By node.
+    still: BTreeMap<u8, Still>,
+    /// By victim: from when on the wait for its lease counts.
+    fences: BTreeMap<u8, u64>,
+    /// The life that writes.
+    me: Option<(NodeId, Incarnation)>,
+    since_beat: Records,
+    /// It was excluded by what was accepted when its last heartbeat was answered.
+    excluded: bool,
+    /// When a read was answered last.
+    read_us: u64,
+}
+
+impl Sight {
+    fn watch(&mut self, at: u64, node: NodeId, block: &Block<Heartbeat>, now_us: u64) {
+        let still = self.still.entry(node.get()).or_default();
+        let good = block.good().filter(|h| still.follows(h));
+        if let Some(h) = good {
+            let seen = (h.incarnation, h.nonce, h.counter);
+            if still.newest.replace(seen) != Some(seen) {
+                (still.first_us, still.since_us) = (now_us, None);
+            }
+            still.bad_us = None;
+        } else if still.newest.is_some() || !matches!(block, Block::Blank) {
+            still.bad_us.get_or_insert(now_us);
+        }
+        still.since_us.get_or_insert(now_us);
+        self.bad.set(at, still.bad_us.is_some());
+    }
+
+    /// A record was read; it counts if the read began after what was written last was durable.
+    fn read(&mut self, at: u64, counts: bool) {
+        if !counts {
+            return;
+        }
+        self.since_beat.set(at, true);
+        for records in [&mut self.since_hold, &mut self.since_ballot].into_iter().flatten() {
+            records.set(at, true);
+        }
+    }
+
+    /// What was read does not count, unless the look was whole already.
+    fn unread(&mut self, places: [u64; 2], nodes: u8) {
+        let looks = [&mut self.since_hold, &mut self.since_ballot].into_iter().flatten();
+        for records in looks.filter(|records| !records.is_whole(nodes)) {
+            places.iter().for_each(|at| records.set(*at, false));
+        }
+    }
+
+    /// Whether a ballot slot is torn that was not when it was read last.
+    fn finds_torn(&mut self, at: u64, decode: impl FnOnce() -> Block<BallotHead>, raw: &[u8]) -> bool {
+        let header = raw.first_chunk().copied();
+        let same = header.is_some() && self.headers.get(&at) == header.as_ref();
+        let torn = !same && matches!(decode(), Block::Damaged(_));
+        if torn {
+            self.headers.remove(&at);
+        } else if let Some(header) = header.filter(|_| !same) {
+            self.headers.insert(at, header);
+        }
+        let fresh = torn && !self.bad.has(at);
+        self.bad.set(at, torn);
+        fresh
+    }
+}
+
+/// All machines' looks, and the views that are committed in truth.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    cluster: ClusterId,
+    nodes: u8,
+    timing: Timing,
+    sights: Vec<Sight>,
+    /// The highest promise that ever landed.
+    promised: Ballot,
+    committed: BTreeSet<(Ballot, u64)>,
+    /// The view that was accepted under the highest ballot.
+    best: (Ballot, View),
+    /// The disk lied about a record: what a machine was given is not what stands there, and nothing is held from here on.
+    pub blind: bool,
+}
+
+impl Looks {
+    pub fn new(cluster: ClusterId, nodes: u8, timing: Timing) -> Self {
+        Self {
+            cluster,
+            nodes,
+            timing,
+            sights: vec![Sight::default(); usize::from(nodes)],
+            promised: Ballot::NONE,
+            committed: BTreeSet::new(),
+            best: (Ballot::NONE, View::EMPTY),
+            blind: false,
+        }
+    }
+
+    fn head(&self, raw: &[u8], at: u64) -> Option<BallotHead> {
+        let Region::Ballot(node, slot) = Region::of(at) else { return None };
+        BallotBlock::decode_head(raw, self.cluster, node, slot).good().copied()
+    }
+
+    /// A machine asks something of the disk. `stands` reads a record as it stands there. Says what was not read before.
+    pub fn asked<'d>(
+        &mut self,
+        (m, boot): (usize, u64),
+        tag: DiskTag,
+        op: &DiskOp,
+        stands: impl Fn(u64) -> Option<&'d [u8]>,
+    ) -> Option<String> {
+        let asked = match op {
+            DiskOp::Read { .. } => None,
+            DiskOp::Write { at, record, .. } => match Region::of(*at) {
+                Region::Heartbeat(n) => {
+                    let block = Heartbeat::decode(record, self.cluster, n);
+                    if let (Some(h), Some(sight)) = (block.good(), self.sights.get_mut(m)) {
+                        sight.me = Some((n, h.incarnation));
+                    }
+                    block.good().map(|h| (n, Writing::Heartbeat(h.flag), None))
+                }
+                Region::Ballot(n, _) => self.head(record, *at).map(|head| (n, Writing::Ballot, Some(head))),
+                _ => None,
+            },
+        };
+        let before = asked.and_then(|(n, ..)| {
+            let slots = [0, 1].map(|slot| layout::ballot(n, slot));
+            slots.iter().filter_map(|at| self.head(stands(*at)?, *at)).max_by_key(|head| head.sequence)
+        });
+        let nodes = self.nodes;
+        let sight = self.sights.get_mut(m)?;
+        if sight.boot != boot {
+            *sight = Sight { boot, ..Sight::default() };
+        }
+        let Some((_, writing, head)) = asked else {
+            if matches!(op, DiskOp::Read { .. }) {
+                sight.reading.insert(tag);
+            }
+            return None;
+        };
+        sight.writing = Some((tag, writing));
+        let head = head?;
+        // One that failed may have landed or not.
+        let sound = *sight.sound.get_or_insert(before.unwrap_or_default());
+        let before = sight.head.map_or(sound, |(head, _)| head);
+        let was_answered = sight.head.is_none_or(|(_, answered)| answered);
+        let kind = Kind::of(&before, &head).or_else(|| Kind::of(&sound, &head));
+        sight.head = Some((head, was_answered && kind == Some(Kind::Again)));
+        let whole = |records: &Option<Records>| records.is_some_and(|records| records.is_whole(nodes));
+        let (missing, what) = match kind {
+            Some(Kind::Again) => return None,
+            Some(Kind::Promise) => (!whole(&sight.since_hold), "promises without a look after Hold"),
+            Some(Kind::Accept) => (!whole(&sight.since_ballot), "accepts without a look after its promise"),
+            Some(Kind::Proposal) => {
+                (!whole(&sight.since_ballot), "proposes without a look after what it accepted before")
+            }
+            None => (true, "writes a ballot block that follows from nothing before it"),
+        };
+        missing.then(|| format!("node {m} {what}: {before:?}, then {head:?}"))
+    }
+
+    /// A machine is told, at `now_us` of its own clock, the outcome of what it asked.
+    pub fn answered(
+        &mut self,
+        (m, boot): (usize, u64),
+        now_us: u64,
+        tag: DiskTag,
+        op: &DiskOp,
+        result: Result<&[u8], DiskError>,
+    ) {
+        let (cluster, nodes, best) = (self.cluster, self.nodes, &self.best.1);
+        // A stand-still: two beats and, for clocks and the turn that notices, a little.
+        let still_us = u64::from(self.timing.disk_heartbeat) * 2100;
+        let Some(sight) = self.sights.get_mut(m).filter(|sight| sight.boot == boot) else { return };
+        if matches!(op, DiskOp::Read { .. }) {
+            if now_us.saturating_sub(std::mem::replace(&mut sight.read_us, now_us)) > still_us {
+                sight.still.values_mut().for_each(|still| (still.since_us, still.bad_us) = (None, None));
+            }
+            if let (DiskOp::Read { first, count: 1 }, Err(e)) = (op, result) {
+                match Region::of(*first) {
+                    Region::Heartbeat(node) => sight.watch(*first, node, &Block::Unreadable(e), now_us),
+                    _ => sight.bad.set(*first, true),
+                }
+            }
+        }
+        match op {
+            DiskOp::Write { .. } => {
+                let Some((_, writing)) = sight.writing.take_if(|(of, _)| *of == tag) else { return };
+                sight.reading.clear();
+                match writing {
+                    Writing::Heartbeat(flag) if result.is_ok() => {
+                        if flag != Flag::Hold {
+                            sight.since_hold = None;
+                        } else if sight.flag != Flag::Hold {
+                            sight.since_hold = Some(Records::default());
+                        }
+                        sight.flag = flag;
+                        sight.since_beat = Records::default();
+                        sight.excluded = sight.me.is_some_and(|(n, life)| best.excludes(n, life));
+                    }
+                    Writing::Heartbeat(_) => {}
+                    Writing::Ballot => {
+                        if let Some((head, answered)) = &mut sight.head {
+                            // The same content again, that was durable before, changes nothing.
+                            if !*answered {
+                                sight.since_ballot = Some(Records::default());
+                            }
+                            *answered = result.is_ok();
+                            sight.sound = sight.sound.filter(|_| !*answered).or(Some(*head));
+                        }
+                    }
+                }
+            }
+            DiskOp::Read { first, count } => {
+                let counts = sight.reading.remove(&tag);
+                match result {
+                    Ok(bytes) => {
+                        for (i, raw) in bytes.chunks(RECORD_PITCH as usize).take(usize::from(*count)).enumerate() {
+                            let at = first + i as u64;
+                            match Region::of(at) {
+                                Region::Heartbeat(node) if node.get() < nodes => {
+                                    sight.watch(at, node, &Heartbeat::decode(raw, cluster, node), now_us);
+                                    sight.read(at, counts);
+                                }
+                                Region::Ballot(node, slot) if node.get() < nodes => {
+                                    let fresh = sight.finds_torn(
+                                        at,
+                                        || BallotBlock::decode_head(raw, cluster, node, slot),
+                                        raw,
+                                    );
+                                    if fresh {
+                                        // The other slot may be from before what tore this one.
+                                        sight.unread([0, 1].map(|slot| layout::ballot(node, slot)), nodes);
+                                    } else {
+                                        sight.read(at, counts);
+                                    }
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                    // One that cannot be read is judged by time, not by a look.
+                    Err(_) if *count == 1 => sight.read(*first, counts),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// A machine's node says, at `now_us` of its own clock, what rests on what it read. Tells what it had not read.
+    /// `ended`: whether a life's clean mark stands.
+    pub fn claimed(
+        &mut self,
+        m: usize,
+        now_us: u64,
+        claim: Claim,
+        ended: impl Fn(NodeId, Incarnation) -> bool,
+    ) -> Option<String> {
+        let Timing { disk_suspect, lease, dead, .. } = self.timing;
+        let sight = self.sights.get_mut(m)?;
+        match claim {
+            Claim::Silent(peer) => {
+                let still = sight.still.get(&peer.get()).copied().unwrap_or_default();
+                // A block that cannot be read is judged by time.
+                let (from_us, limit_ms) = still.bad_us.map_or((still.since_us, disk_suspect), |us| (Some(us), dead));
+                let looked_us = from_us.map_or(0, |from_us| now_us.saturating_sub(from_us));
+                let early = looked_us < u64::from(limit_ms) * 1000;
+                early
+                    .then(|| format!("node {m} suspects node {peer} by the disk after {looked_us} us of its own looks"))
+            }
+            Claim::Lease { lasts_us } => {
+                if lasts_us > u64::from(lease) * 1000 {
+                    return Some(format!("a lease of {lasts_us} us for node {m}, the cluster's is {lease} ms"));
+                }
+                if !sight.since_beat.is_whole(self.nodes) {
+                    return Some(format!("a lease for node {m} without a look after its heartbeat"));
+                }
+                let excluded = sight.excluded && sight.me.is_some_and(|(n, life)| self.best.1.excludes(n, life));
+                excluded.then(|| format!("a lease for node {m}, which the highest accepted view leaves out"))
+            }
+            Claim::Excluded(peer, life) => {
+                let still = sight.still.entry(peer.get()).or_default();
+                if still.excluded_us.is_none_or(|(before, _)| before != life) {
+                    still.excluded_us = Some((life, now_us));
+                }
+                None
+            }
+            Claim::FenceBegins(peer) => {
+                // Another life may write there before the wait is over: what it was then counts.
+                let still = sight.still.get(&peer.get()).copied().unwrap_or_default();
+                let first_us = still.newest.map_or(now_us, |_| still.first_us);
+                // No lease is given after the exclusion.
+                let excluded_us = still.excluded_us.map_or(now_us, |(_, us)| us);
+                sight.fences.insert(peer.get(), first_us.min(excluded_us).min(now_us));
+                None
+            }
+            Claim::Fenced(peer, life) => {
+                let from_us = sight.fences.remove(&peer.get()).unwrap_or(now_us);
+                let waited_us = now_us.saturating_sub(from_us);
+                let early = waited_us < u64::from(dead) * 1000 && !ended(peer, life);
+                early.then(|| format!("node {m} fenced node {peer} after {waited_us} us, before {dead} ms were over"))
+            }
+        }
+    }
+
+    /// A ballot record landed.
+    pub fn landed(&mut self, at: u64, raw: &[u8]) {
+        let Some(head) = self.head(raw, at) else { return };
+        if head.accepted == head.promised && self.promised <= head.accepted {
+            self.committed.insert((head.accepted, head.number));
+        }
+        if let Region::Ballot(node, slot) = Region::of(at)
+            && head.accepted == head.promised
+            && (head.accepted, head.number) > (self.best.0, self.best.1.number)
+            && let Block::Good(block) = BallotBlock::decode(raw, self.cluster, node, slot)
+        {
+            self.best = (block.accepted, block.view);
+        }
+        self.promised = self.promised.max(head.promised);
+    }
+
+    /// A node adopted a view. Says so if that is not committed.
+    pub fn adopted(&self, node: u8, name: ViewName) -> Option<String> {
+        let is_committed = self.blind || self.committed.contains(&(name.ballot, name.number));
+        (!is_committed).then(|| {
+            format!("node {node} adopts view {} of ballot {}, which is not committed", name.number, name.ballot)
+        })
+    }
+}
