@@ -174,6 +174,10 @@ impl Steps {
     pub(crate) fn on_notify(&mut self, life: Life, event: &StepEvent, around: &Around<'_>, out: &mut Findings) {
         self.counts.notifies += 1;
         let known = self.check_in_round(life, event, around, out);
+        if !known && around.master_cut(event.round.ballot) {
+            // The line of the round was lost with its master: the first one who is told shows that it has begun.
+            self.begin_again(event.subject, event.transition, event.level, around);
+        }
         self.check_registered(life, event, around, out);
         self.check_committed(event.subject, event.transition, (event.level, event.round), around, out);
         self.check_join_done(event, around, out);

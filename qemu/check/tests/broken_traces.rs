@@ -76,6 +76,17 @@ fn levels_that_come_at_run_time_are_fine() {
 }
 
 #[test]
+fn a_killed_master_takes_its_last_line_along() {
+    for (order, lost) in [(Order::Lamport, false), (Order::Receipt, false), (Order::Lamport, true)] {
+        let lines = story::run_time_level_across_a_takeover(lost).lines;
+        assert_fine(&lines, Options { order, ..Options::default() });
+    }
+    // Where no line can be lost, it is a round that nobody began.
+    let report = run(&story::run_time_level_across_a_takeover(true).lines, Options::simulator());
+    assert!(report.violations.iter().any(|v| v.rule == Rule::UnknownRound), "{report}");
+}
+
+#[test]
 fn group_services_are_fine() {
     for order in [Order::Lamport, Order::Receipt] {
         let counts = assert_fine(&story::group_services().lines, Options { order, ..Options::default() }).counts;

@@ -324,6 +324,16 @@ mod tests {
             node
         }
 
+        /// Waits until the switch has found node `n` absent `times` times: it serves its ports one after the other, and a
+        /// frame that has reached one of them may still be on its way to the next.
+        fn dropped_absent(&self, n: usize, times: u64) {
+            let begin = Instant::now();
+            while self.switch.counters(n).dropped_absent < times {
+                assert!(begin.elapsed() < Duration::from_secs(10), "node {n}: {:?}", self.switch.counters(n));
+                std::thread::yield_now();
+            }
+        }
+
         fn receive(&self, n: usize) -> Vec<u8> {
             let mut buffer = [0; 2048];
             let length = self.nodes[n].recv(&mut buffer).expect("a frame");
@@ -351,9 +361,11 @@ mod tests {
         drop(rig.nodes.pop());
         rig.nodes[0].send(&broadcast(2)).expect("send");
         assert_eq!(rig.receive(1), broadcast(2));
+        rig.dropped_absent(2, 1);
         std::fs::remove_file(rig.dir.join("n2")).expect("socket file");
         rig.nodes[0].send(&broadcast(3)).expect("send");
         assert_eq!(rig.receive(1), broadcast(3));
+        rig.dropped_absent(2, 2);
         rig.nodes.push(Rig::node(&rig.dir, 2));
         rig.nodes[0].send(&broadcast(4)).expect("send");
         assert_eq!(rig.receive(2), broadcast(4));

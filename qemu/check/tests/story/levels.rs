@@ -63,6 +63,42 @@ pub fn run_time_level() -> Story {
     s.end()
 }
 
+/// A level of node 2 joins at run time, node 1 has it already; the master is killed when both were told, and its line of the
+/// round is lost with it if `lost`. The next master issues the round again.
+pub fn run_time_level_across_a_takeover(lost: bool) -> Story {
+    let mut s = Story::new(&[(20, "dlm", [1, 1, 1])]);
+    s.start(&[0, 1, 2]);
+    s.levels.push((APP, "app", [2, 1, 1]));
+    s.acquire(0, 64);
+    s.join_at(&[20], &[0, 1, 2], &[0, 1, 2]);
+    s.registers(1);
+    s.through(APP, "joining", &[1], &[1]);
+    s.registers(2);
+    let join = s.round(APP, "joining", &[2], &[1, 2]);
+    let round = s.lines.iter().rposition(|l| l["ev"] == "round").unwrap();
+    for node in [1, 2] {
+        s.at_step("notify", node, &join, 2, 0);
+    }
+    s.step("kill", &[0]);
+    s.acquire(1, 129);
+    s.announce(&[1, 2]);
+    s.commit(&[(0, "forced-leaving")], &[1, 2]);
+    s.fence(0);
+    s.tell(1, s.rounds[&join].clone());
+    s.through(20, "forced-leaving", &[0], &[1, 2]);
+    for (ev, barrier) in [("ack", 0), ("notify", 1), ("ack", 1)] {
+        for node in [1, 2] {
+            s.at_step(ev, node, &join, 2, barrier);
+        }
+    }
+    s.states_at(APP, "joining", &[2], &[1, 2]);
+    s.commit(&[(0, "inactive")], &[1, 2]);
+    if lost {
+        s.lines.remove(round);
+    }
+    s.end()
+}
+
 /// Node 1 does not acknowledge its join: it is waited for, then it is overdue, and is put out.
 pub fn overdue() -> Story {
     let mut s = Story::new(&[(20, "dlm", [2, 1, 1])]);

@@ -5,7 +5,7 @@ mod levels;
 mod takeovers;
 
 pub use groups::group_services;
-pub use levels::{overdue, run_time_level, service_of_a_dead_node};
+pub use levels::{overdue, run_time_level, run_time_level_across_a_takeover, service_of_a_dead_node};
 pub use takeovers::{deposed_master, one_level_further, round_that_nobody_knows};
 
 use serde_json::{Value, json};
