@@ -124,7 +124,8 @@ pub struct Settling {
     /// Who was alive at the last beat, and whom of them each heard.
     nodes: NodeSet,
     hears: [NodeSet; NODES_MAX],
-    /// Whom each was seen not to hear since `began`.
+    /// Whom each ceased to hear since `began`. Whom it has not heard yet is no link that flapped: a node that has just begun
+    /// shows an empty set first.
     lost: [NodeSet; NODES_MAX],
     /// Who held the lock when the links broke: it would else pass on while the nodes decide one after another, and the
     /// tie with it.
@@ -165,7 +166,8 @@ impl Settling {
             *self = Self::default();
         }
         self.observed = now;
-        let changed = self.take(nodes, contestants);
+        let mut ceased = [NodeSet::EMPTY; NODES_MAX];
+        let changed = self.take(nodes, contestants, &mut ceased);
         let whole = is_whole(nodes, contestants);
         if whole || self.masters.and(nodes).is_empty() {
             self.masters = nodes.iter().filter(|n| contestants[n.index()].master).collect();
@@ -173,8 +175,7 @@ impl Settling {
         let Some(began) = self.began.filter(|_| !(changed && self.decided)) else {
             let goes_on = self.began.is_some() || !whole;
             (self.began, self.changed) = (goes_on.then_some(now), now);
-            (self.decided, self.lost) = (false, [NodeSet::EMPTY; NODES_MAX]);
-            self.note_lost();
+            (self.decided, self.lost) = (false, ceased);
             self.outside = if whole { NodeSet::EMPTY } else { self.outside.and(nodes) };
             return self.outside;
         };
@@ -184,7 +185,9 @@ impl Settling {
         if now.since_us(self.changed) >= u64::from(timing.net_suspect) * 3000 {
             self.lost = [NodeSet::EMPTY; NODES_MAX];
         }
-        self.note_lost();
+        for (lost, ceased) in self.lost.iter_mut().zip(ceased) {
+            *lost = lost.or(ceased);
+        }
         let quiet = now.since_us(self.changed) >= u64::from(timing.net_suspect + 2 * timing.disk_heartbeat) * 1000;
         let late = now.since_us(began) >= u64::from(timing.net_suspect) * 3000;
         if whole {
@@ -204,23 +207,24 @@ impl Settling {
         self.outside
     }
 
-    /// Keeps the sets. True if a link between two nodes is another than before, or a node is new.
-    fn take(&mut self, nodes: NodeSet, contestants: &[Contestant; NODES_MAX]) -> bool {
+    /// Keeps the sets, and notes whom each ceased to hear. True if a link between two nodes is another than before, or a node
+    /// is new.
+    fn take(
+        &mut self,
+        nodes: NodeSet,
+        contestants: &[Contestant; NODES_MAX],
+        ceased: &mut [NodeSet; NODES_MAX],
+    ) -> bool {
         let mut changed = !nodes.is_subset(self.nodes);
         for n in nodes {
             let hears = contestants[n.index()].hears.and(nodes);
-            changed |= hears != self.hears[n.index()].and(nodes);
+            let before = if self.nodes.contains(n) { self.hears[n.index()].and(nodes) } else { NodeSet::EMPTY };
+            changed |= hears != before;
+            ceased[n.index()] = before.minus(hears);
             self.hears[n.index()] = hears;
         }
         self.nodes = nodes;
         changed
-    }
-
-    fn note_lost(&mut self) {
-        for n in self.nodes {
-            let deaf = self.nodes.without(n).minus(self.hears[n.index()]);
-            self.lost[n.index()] = self.lost[n.index()].or(deaf);
-        }
     }
 }
 
@@ -460,24 +464,47 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_has_just_begun_and_is_not_heard_yet_has_no_links_that_flapped() {
+        for beats_whole in 1..4 {
+            let (mut s, mut c) = (Settling::default(), whole(3));
+            c[2].master = true;
+            assert_eq!(beats(&mut s, (0, 1000 * MS), set(&[1, 2]), &c), None);
+            // Node 0 begins; its first heartbeat says that it hears nobody, and it is soon heard.
+            let mut fresh = split(3, &[&[0], &[1, 2]]);
+            fresh[2].master = true;
+            assert!(s.observe(Instant(1000 * MS), &T, NodeSet::first(3), &fresh).is_empty());
+            let cut_at = 1200 * MS + beats_whole * BEAT;
+            assert_eq!(beats(&mut s, (1200 * MS, cut_at), NodeSet::first(3), &c), None);
+            // The master is cut off: the two that hear each other remain.
+            let mut cut = split(3, &[&[0, 1], &[2]]);
+            cut[2].master = true;
+            let (_, out) = beats(&mut s, (cut_at, cut_at + 5000 * MS), NodeSet::first(3), &cut).unwrap();
+            assert_eq!(out, set(&[2]), "after {beats_whole} beats");
+        }
+    }
+
+    #[test]
     fn nodes_that_saw_other_links_flap_decide_alike_once_all_is_quiet() {
         let nodes = NodeSet::first(3);
         let mut c = whole(3);
         cut_both(&mut c, 0, 1);
         (c[0].joining, c[2].joining, c[1].master) = (true, true, true);
-        // Node 1 looked once while node 2, just begun, did not hear it yet; node 2 saw no such thing.
-        let mut early = c;
-        cut(&mut early, 1, 2);
+        // Node 1 looked once while node 2 did not hear it; node 2 looked before and after.
+        let mut once = c;
+        cut(&mut once, 1, 2);
         let [mut one, mut two] = [Settling::default(), Settling::default()];
-        let _ = one.observe(Instant(0), &T, nodes, &early);
-        let _ = two.observe(Instant(0), &T, nodes, &c);
-        let from = |s: &mut Settling, at: u64, until: u64| beats(s, (at * MS, until * MS), nodes, &c);
-        assert_eq!(from(&mut two, 200, 1000).map(|(_, out)| out), Some(set(&[0])));
-        assert_eq!(from(&mut one, 200, 1200).map(|(_, out)| out), Some(set(&[1])), "it takes itself for the loser");
-        for s in [&mut one, &mut two] {
-            let _ = from(s, 1200, 1600);
-            assert_eq!(s.observe(Instant(1600 * MS), &T, nodes, &c), set(&[0]));
+        let mut decided = [None; 2];
+        for at in (0..=1600).step_by(200) {
+            let seen = if at == 200 { &once } else { &c };
+            let outs = [one.observe(Instant(at * MS), &T, nodes, seen), two.observe(Instant(at * MS), &T, nodes, &c)];
+            for (first, out) in decided.iter_mut().zip(outs) {
+                *first = first.or((!out.is_empty()).then_some((at, out)));
+            }
+            if at == 1600 {
+                assert_eq!(outs, [set(&[0]); 2]);
+            }
         }
+        assert_eq!(decided, [Some((1200, set(&[1]))), Some((800, set(&[0])))], "node 1 takes itself for the loser");
     }
 
     #[test]
