@@ -531,6 +531,9 @@ impl MasterLock {
         self.trace_write(layout::heartbeat(self.me), trace);
         self.heartbeat_doubt = false;
         self.counter_taken = self.counter;
+        if let Some(before) = self.heartbeat_issued {
+            self.notice_gap(now, before);
+        }
         self.heartbeat_issued = Some(if self.rules.keep(Rule::LeaseFromSubmission) { self.issued } else { now });
         if !self.rules.keep(Rule::SecondRead) {
             self.renew(now, trace);

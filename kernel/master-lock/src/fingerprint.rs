@@ -163,11 +163,12 @@ impl MasterLock {
         p.put((self.look.promised, self.marks, self.highest));
         p.accepted(&self.look.best);
         // This node's own blocks.
-        p.put((self.birth, self.unsure, self.counter % p.counters, self.flag, self.heartbeat_doubt, self.own_slot));
+        p.put((self.birth, self.identity, self.counter % p.counters, self.flag, self.heartbeat_doubt, self.own_slot));
         p.put(self.counter_taken % p.counters);
         p.put((self.own_known, self.own_stale, self.own_seen, self.foreign));
         p.time(self.own_damaged_since, timing.dead);
-        p.time(self.heartbeat_issued.unwrap_or(Instant::FAR), timing.lease);
+        let gap = if self.identity.is_some() { timing.dead } else { timing.lease };
+        p.time(self.heartbeat_issued.unwrap_or(Instant::FAR), gap);
         p.ballot(&self.own);
         p.put(self.quarantine.is_some());
         p.time(self.quarantine.unwrap_or(Instant::FAR), 0);

@@ -14,11 +14,13 @@
 //! came before B's identity landed, and A's heartbeat before that; B reads the heartbeat block after its own identity, so it
 //! sees A's heartbeat there and halts, unwritten. Never do both go on; a third life is seen in the same ways.
 //!
-//! Assumed: B's birth did not find A's heartbeat there already. If it did, A was beating before B had looked around, and the
-//! watch of `dead` and the lease keep the two apart.
+//! Assumed: B's birth did not find A's heartbeat there already. If it did, A was beating before B had looked around, and B
+//! watched it stand still for `dead`. So a life whose own heartbeats came further apart than such a watch may last does the
+//! same once more, from its own heartbeat block on: its identity counts as landed long ago, and till the identity slots are
+//! read the ballot block is closed again. A life whose heartbeats came closer was not taken for dead.
 //!
-//! It costs one read of two records in the first beat of a life, and no waiting. The wait of a beat before the first read
-//! back makes it likely that one of the two lives on: without it each may see the other.
+//! It costs one read of two records in the first beat of a life and after a stall of `dead`, and no waiting. The wait of a
+//! beat before the first read back makes it likely that one of the two lives on: without it each may see the other.
 
 use quorate_base::capacity::RECORD_PITCH;
 use quorate_base::{BootNonce, ClusterId, DiskError, DiskOp, HaltReason, Instant, NodeId};
@@ -71,39 +73,53 @@ impl OwnIdentity {
 /// A read that the medium fails so often in a row is not tried again.
 const TRIES_MAX: u8 = 5;
 
-/// What is still to be read once more.
+/// The identity of this life, and whether it is to be read once more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Unsure {
+pub(crate) struct Guarded {
     identity: OwnIdentity,
+    /// It was read after a heartbeat, and nobody may have taken this life for dead since.
+    sure: bool,
     /// How often the medium failed to give it.
     tries: u8,
 }
 
 impl MasterLock {
     /// This life wrote this identity: after its first heartbeat is durable it is read once more, and before that nothing is
-    /// written into the ballot block. Told before the first input.
+    /// written into the ballot block; and again whenever the own heartbeats stood still for long enough to be taken for dead.
+    /// Told before the first input.
     pub fn guard_identity(&mut self, identity: OwnIdentity) {
-        self.unsure = self.rules.keep(Rule::IdentityAfterBeat).then_some(Unsure { identity, tries: 0 });
+        let guarded = Guarded { identity, sure: false, tries: 0 };
+        self.identity = self.rules.keep(Rule::IdentityAfterBeat).then_some(guarded);
     }
 
     /// Whether it is not yet sure that no other machine writes this node's blocks.
     pub(crate) fn is_identity_unsure(&self) -> bool {
-        self.unsure.is_some()
+        self.identity.is_some_and(|guarded| !guarded.sure)
+    }
+
+    /// An own heartbeat is durable; the one before it was submitted at `before`.
+    pub(crate) fn notice_gap(&mut self, now: Instant, before: Instant) {
+        // `dead` of a watch whose clock is fast by 1 %, on an own one that is slow by as much.
+        let watch_us = u64::from(self.timing.dead) * 980;
+        if let Some(guarded) = self.identity.as_mut().filter(|_| now.since_us(before) >= watch_us) {
+            (guarded.sure, guarded.tries) = (false, 0);
+        }
     }
 
     /// After a durable heartbeat: the read that is still owed, if it is.
     pub(crate) fn begin_identity(&mut self, now: Instant) -> bool {
-        if self.unsure.is_some() {
+        let unsure = self.is_identity_unsure();
+        if unsure {
             self.request(now, Step::Identity, OwnIdentity::read(self.me));
         }
-        self.unsure.is_some()
+        unsure
     }
 
     pub(crate) fn identity_completed(&mut self, now: Instant, result: Result<&[u8], DiskError>) {
-        let Some(Unsure { identity, tries }) = self.unsure else { return };
+        let Some(Guarded { identity, tries, .. }) = self.identity else { return };
         match result.map(|bytes| identity.check(bytes, self.cluster, self.me, self.nonce)) {
             Ok(Ok(())) => {
-                self.unsure = None;
+                self.identity = Some(Guarded { identity, sure: true, tries: 0 });
                 self.begin_scan(now, Purpose::BeatSecond);
             }
             Ok(Err(reason)) => self.end(reason),
@@ -112,7 +128,7 @@ impl MasterLock {
             // The disk's trouble: again with the next beat.
             Err(error) => {
                 let tries = tries + u8::from(error == DiskError::Medium);
-                self.unsure = Some(Unsure { identity, tries });
+                self.identity = Some(Guarded { identity, sure: false, tries });
                 self.pause(now);
             }
         }

@@ -12,7 +12,7 @@ use crate::api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, Propo
 use crate::ballot::Phase;
 use crate::cycle::{Look, Purpose, Scan, Step};
 use crate::gate::Gate;
-use crate::identity::Unsure;
+use crate::identity::Guarded;
 use crate::lease::Lease;
 use crate::peer::Peer;
 use crate::registration::Registration;
@@ -66,8 +66,8 @@ pub struct MasterLock {
     pub(crate) highest: Ballot,
     // This node's own blocks.
     pub(crate) birth: Birth,
-    /// The identity, until it was read once more after the first heartbeat.
-    pub(crate) unsure: Option<Unsure>,
+    /// The identity, and whether it is to be read once more.
+    pub(crate) identity: Option<Guarded>,
     pub(crate) counter: u64,
     pub(crate) flag: Flag,
     pub(crate) heartbeat_issued: Option<Instant>,
@@ -158,7 +158,7 @@ impl MasterLock {
                 incarnation: old.map(|h| h.incarnation),
                 unknown: own.heartbeat.is_unknown(),
             },
-            unsure: None,
+            identity: None,
             counter: 0,
             flag: Flag::None,
             heartbeat_issued: None,

@@ -279,7 +279,7 @@ impl Master {
     }
 
     /// The proposal was committed.
-    pub fn on_committed(&mut self, view: &View, ctx: &mut Context<'_, '_>) {
+    pub fn on_committed(&mut self, view: &View, ctx: &mut Context<'_, '_>, member: &Member) {
         self.proposed = false;
         self.reversing = NodeSet::EMPTY;
         self.sweep.committed();
@@ -287,7 +287,7 @@ impl Master {
         for n in NodeId::first(self.nodes) {
             let (was, is) = (old.state(n), self.view.state(n));
             if was != is || old.incarnation(n) != self.view.incarnation(n) {
-                self.on_changed(n, is, ctx);
+                self.on_changed(n, is, ctx, member);
             }
         }
         let out = self.view.members();
@@ -305,7 +305,7 @@ impl Master {
     }
 
     /// One node's overall state changed by a commit.
-    fn on_changed(&mut self, n: NodeId, is: NodeState, ctx: &mut Context<'_, '_>) {
+    fn on_changed(&mut self, n: NodeId, is: NodeState, ctx: &mut Context<'_, '_>, member: &Member) {
         let incarnation = self.view.incarnation(n);
         let i = n.index();
         match is {
@@ -342,9 +342,11 @@ impl Master {
             NodeState::Inactive => {
                 (self.progress[i], self.progress[local(n)]) = (None, None);
                 self.fences[i] = None;
-                if n != self.me {
-                    // The own levels are those of this life; the view is about the former one.
-                    self.map.remove(n);
+                self.map.remove(n);
+                if n == self.me {
+                    // The view was about the former life, whose levels the survivors told; those of this life stay.
+                    let (levels, died) = member.all_offers();
+                    self.map.restore(n, &levels, died);
                 }
                 self.condemned.remove(n);
                 self.leaves.remove(n);

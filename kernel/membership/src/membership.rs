@@ -343,7 +343,7 @@ impl Membership {
                 self.adopt(ctx);
                 // The same look may have shown a higher promise: a master that is deposed fences nobody.
                 if let Some(master) = self.master.as_mut().filter(|m| ctx.lock.master() == Some(m.ballot())) {
-                    master.on_committed(&self.view, ctx);
+                    master.on_committed(&self.view, ctx, &self.member);
                 }
             }
             LockEvent::Learned { .. } => self.adopt(ctx),

@@ -658,7 +658,7 @@ fn a_forced_leave_of_the_node_overtakes_its_levels_join_also_after_a_takeover() 
             cluster.take_over(0, 192, &[2]);
         } else {
             let master = &mut cluster.master;
-            cluster.desks[0].with(|_, ctx| master.on_committed(&after, ctx));
+            cluster.desks[0].with(|member, ctx| master.on_committed(&after, ctx, member));
             cluster.master.fences = [None; quorate_base::capacity::NODES_MAX];
         }
         cluster.settle();

@@ -103,7 +103,8 @@ impl World {
     /// The process of a machine goes on: a first stage that is over ends now, and the second one begins.
     pub(crate) fn dog_resumes(&mut self, m: usize) {
         let now = self.now;
-        let Some(machine) = self.machines.get_mut(m) else { return };
+        // One that is frozen as well has a watchdog that stands still until it thaws.
+        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.frozen_at.is_none()) else { return };
         let stage_us = both_us(&machine.dog.patting) / 2;
         if now + stage_us >= machine.dog.fires_at {
             machine.dog.fires_at = now + stage_us;
