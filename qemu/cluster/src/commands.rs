@@ -115,18 +115,42 @@ pub const VERBS: [Verb; 14] = [
 
 /// The list of commands.
 pub fn help() -> Vec<String> {
-    VERBS.iter().map(|v| format!("{:<12} {}", v.form(), v.does)).collect()
+    let nodes = "N, A, B       a node's number, or `master`".to_owned();
+    VERBS.iter().map(|v| format!("{:<12} {}", v.form(), v.does)).chain([nodes]).collect()
 }
 
-/// Understands a line.
+impl Typed {
+    /// What it does to the cluster, as the verb of a scenario, and to which nodes; `None`: nothing.
+    pub fn step(&self) -> Option<(&'static str, NodeSet)> {
+        let one = NodeSet::only;
+        Some(match self {
+            Self::Kill(n) => ("kill", one(*n)),
+            Self::Pause(n) => ("pause", one(*n)),
+            Self::Resume(n) => ("resume", one(*n)),
+            Self::Leave(n) => ("leave", one(*n)),
+            Self::Cut(a, b) => ("cut", one(*a).with(*b)),
+            Self::Heal(between) => ("heal", between.map_or(NodeSet::EMPTY, |(a, b)| one(a).with(b))),
+            Self::Stall(n) => ("disk_cut", one(*n)),
+            Self::Unstall(n) => ("disk_heal", one(*n)),
+            Self::Status(n) | Self::Ask(n, _) => ("command", one(*n)),
+            // Two steps: the end of the one life, the start of the next.
+            Self::Restart(_) | Self::Log(_) | Self::Help | Self::Quit => return None,
+        })
+    }
+}
+
+/// Understands a line. `master`: whom the live nodes take for it, if they agree.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(line: &str, nodes: NodeSet) -> Result<Typed, String> {
+pub fn parse(line: &str, nodes: NodeSet, master: Option<NodeId>) -> Result<Typed, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let node = |word: &str| {
+        if word == "master" {
+            return master.ok_or_else(|| "there is no master on which all live nodes agree".to_owned());
+        }
         let id = word.parse().ok().and_then(NodeId::new).filter(|n| nodes.contains(*n));
-        id.ok_or_else(|| format!("`{word}` is no node of this cluster (nodes: {nodes})"))
+        id.ok_or_else(|| format!("`{word}` is no node of this cluster (nodes: {nodes}, or master)"))
     };
     let pair = |a: &str, b: &str| match (node(a)?, node(b)?) {
         (a, b) if a == b => Err(format!("node {a} has no link to itself")),
@@ -146,7 +170,9 @@ pub fn parse(line: &str, nodes: NodeSet) -> Result<Typed, String> {
         ["status", n] => Typed::Status(node(n)?),
         ["ask", n, text, rest @ ..] => {
             let text = rest.iter().fold((*text).to_owned(), |text, word| format!("{text} {word}"));
-            Typed::Ask(node(n)?, text)
+            // As it is typed in a shell.
+            let bare = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
+            Typed::Ask(node(n)?, bare.unwrap_or(&text).to_owned())
         }
         ["log"] => Typed::Log(None),
         ["log", n] => Typed::Log(Some(node(n)?)),
@@ -212,22 +238,30 @@ mod tests {
         for verb in VERBS {
             let form = verb.form();
             let line = form.replace(['[', ']'], "").replace("TEXT", "why 2").replace(['N', 'A'], "1").replace('B', "2");
-            assert!(parse(&line, nodes).is_ok(), "{line}");
+            assert!(parse(&line, nodes, Some(n(2))).is_ok(), "{line}");
             assert!(help().iter().any(|l| l.starts_with(&form) && l.ends_with(verb.does())), "{form}");
         }
-        assert_eq!(parse(" cut 0  2 ", nodes), Ok(Typed::Cut(n(0), n(2))));
-        assert_eq!(parse("heal", nodes), Ok(Typed::Heal(None)));
-        assert_eq!(parse("ask 1 why  2", nodes), Ok(Typed::Ask(n(1), "why 2".to_owned())));
+        assert_eq!(parse(" cut 0  2 ", nodes, Some(n(2))), Ok(Typed::Cut(n(0), n(2))));
+        assert_eq!(parse("heal", nodes, Some(n(2))), Ok(Typed::Heal(None)));
+        for line in ["ask 1 why  2", "ask 1 \"why 2\"", "ask 1 'why 2'"] {
+            assert_eq!(parse(line, nodes, None), Ok(Typed::Ask(n(1), "why 2".to_owned())));
+        }
+        assert_eq!(parse("kill master", nodes, Some(n(2))), Ok(Typed::Kill(n(2))));
+        assert!(parse("kill master", nodes, None).unwrap_err().contains("no master"));
     }
 
     #[test]
     fn what_is_no_command_is_said() {
         let nodes = NodeSet::first(3);
-        assert!(parse("kill 3", nodes).unwrap_err().contains("`3` is no node of this cluster (nodes: 0 1 2)"));
-        assert!(parse("kill", nodes).unwrap_err().contains("kill N; try `help`"));
-        assert!(parse("cut 1 1", nodes).unwrap_err().contains("no link to itself"));
-        assert!(parse("explode 1", nodes).unwrap_err().contains("`explode 1` is no command"));
-        assert!(parse("  ", nodes).unwrap_err().contains("nothing was typed"));
+        assert!(
+            parse("kill 3", nodes, Some(n(2)))
+                .unwrap_err()
+                .contains("`3` is no node of this cluster (nodes: 0 1 2, or master)")
+        );
+        assert!(parse("kill", nodes, Some(n(2))).unwrap_err().contains("kill N; try `help`"));
+        assert!(parse("cut 1 1", nodes, Some(n(2))).unwrap_err().contains("no link to itself"));
+        assert!(parse("explode 1", nodes, Some(n(2))).unwrap_err().contains("`explode 1` is no command"));
+        assert!(parse("  ", nodes, Some(n(2))).unwrap_err().contains("nothing was typed"));
     }
 
     #[test]

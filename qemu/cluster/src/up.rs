@@ -13,6 +13,7 @@ use quorate_scenario::nodes::Cast;
 use quorate_scenario::qemu::{World, WorldOptions};
 use quorate_switch::Fault;
 use quorate_trace::TraceStore;
+use serde_json::json;
 
 use crate::arguments::UpOptions;
 use crate::ask::{Asked, Question};
@@ -96,9 +97,11 @@ pub fn up(options: &UpOptions) -> End {
         front,
         asked_us: 0,
         drawn_us: 0,
+        steps: 0,
         asked,
     };
     let outcome = live.run(&mut world);
+    world.say("end", json!({ "ok": matches!(outcome, Ok(End::Held)) }));
     // The terminal must be itself again before the last lines.
     drop(live);
     let finished = world.finish().and_then(|()| world.flush());
@@ -145,6 +148,8 @@ struct Live {
     front: Front,
     asked_us: u64,
     drawn_us: u64,
+    /// Steps that stand in the trace so far.
+    steps: u64,
     asked: Asked,
 }
 
@@ -171,9 +176,9 @@ impl Live {
             };
             for line in typed {
                 self.say(format!("> {line}"));
-                match parse(&line, self.nodes) {
+                match parse(&line, self.nodes, self.cast().master) {
                     Ok(Typed::Quit) => return Ok(End::Held),
-                    Ok(command) => self.obey(&command, world),
+                    Ok(command) => self.obey(&command, line.trim(), world),
                     Err(why) => self.say(why),
                 }
                 self.take(world);
@@ -305,7 +310,15 @@ impl Live {
         }
     }
 
+    /// What was typed stands in the trace as a scenario's step does: the checker asks who ended a life.
+    fn step(&mut self, verb: &str, nodes: NodeSet, what: &str, world: &mut World) {
+        let ids: Vec<u8> = nodes.iter().map(NodeId::get).collect();
+        world.say("step", json!({ "index": self.steps, "do": verb, "nodes": ids, "what": what }));
+        self.steps += 1;
+    }
+
     fn start(&mut self, node: NodeId, world: &mut World) -> Result<(), Trouble> {
+        self.step("start", NodeSet::only(node), "", world);
         self.facts.begin(node, world.now_us());
         self.changes.started(node, world.now_us());
         world.start(node, &StartOptions::default())
@@ -329,15 +342,23 @@ impl Live {
         world.command(node, &question.text).map_err(|trouble| trouble.to_string())
     }
 
-    fn obey(&mut self, command: &Typed, world: &mut World) {
+    fn obey(&mut self, command: &Typed, line: &str, world: &mut World) {
+        if let Some((verb, nodes)) = command.step() {
+            self.step(verb, nodes, line, world);
+        }
         let outcome = match command {
             Typed::Kill(n) => world.kill(NodeSet::only(*n)),
             Typed::Pause(n) => world.machine(MachineVerb::Pause, *n),
             Typed::Resume(n) => world.machine(MachineVerb::Resume, *n),
-            Typed::Restart(n) => world.kill(NodeSet::only(*n)).and_then(|()| {
-                self.take(world);
-                self.start(*n, world)
-            }),
+            Typed::Restart(n) => {
+                if world.runs(*n) {
+                    self.step("kill", NodeSet::only(*n), line, world);
+                }
+                world.kill(NodeSet::only(*n)).and_then(|()| {
+                    self.take(world);
+                    self.start(*n, world)
+                })
+            }
             Typed::Leave(n) => world.machine(MachineVerb::Leave, *n),
             Typed::Cut(a, b) => world.link(Fault::Cut, NodeSet::only(*a), NodeSet::only(*b), false),
             Typed::Heal(between) => world.heal(between.map(|(a, b)| (NodeSet::only(a), NodeSet::only(b)))),

@@ -229,7 +229,7 @@ mod tests {
             let (mut ui, facts) = (Ui::default(), facts());
             let typed = press(&mut ui, &facts, &keys(verb.key));
             assert!(!typed.is_empty() || ui.line.is_some() || ui.help, "{}", verb.form());
-            assert!(typed.iter().all(|line| parse(line, facts.nodes).is_ok()), "{typed:?}");
+            assert!(typed.iter().all(|line| parse(line, facts.nodes, None).is_ok()), "{typed:?}");
         }
     }
 
