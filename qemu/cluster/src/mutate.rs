@@ -1,7 +1,8 @@
 //! `cargo cluster mutate`: the protocol code is broken on purpose, one fault at a time; the simulator must find each.
 
 use quorate_launch::{interrupt, workspace_root};
-use quorate_mutate::{Campaign, List, Outcome, Plan, Report, render};
+use quorate_model::catalog::switch;
+use quorate_mutate::{Campaign, List, Mutation, Outcome, Plan, Report, render};
 
 use crate::arguments::MutateOptions;
 use crate::end::End;
@@ -17,6 +18,10 @@ pub fn mutate(options: &MutateOptions) -> End {
     if !wrong.is_empty() {
         wrong.iter().for_each(|error| eprintln!("{error}"));
         return End::CannotRun(format!("{} entries of qemu/mutate/mutations.toml do not fit the sources", wrong.len()));
+    }
+    let unknown = list.mutations.iter().filter_map(|m| m.rule.as_deref()).find(|rule| switch(rule).is_none());
+    if let Some(rule) = unknown {
+        return End::CannotRun(format!("qemu/mutate/mutations.toml: the model checker has no rule `{rule}`"));
     }
     let mutations = match list.only(&options.only) {
         Ok(mutations) => mutations,
@@ -42,13 +47,27 @@ pub fn mutate(options: &MutateOptions) -> End {
         Err(error) => return End::CannotRun(error.to_string()),
     };
     match campaign.run(&mutations, &progress) {
-        Ok(reports) => {
+        Ok(mut reports) => {
+            for (report, mutation) in reports.iter_mut().zip(&mutations) {
+                ask_the_model(report, mutation);
+            }
             print!("{}", render(&reports));
-            let all = reports.iter().all(|r| matches!(r.outcome, Outcome::Caught(_)));
+            let all = reports.iter().all(|r| matches!(r.outcome, Outcome::Caught(_) | Outcome::ByModel(_)));
             if all { End::Held } else { End::Failed(None) }
         }
         Err(error) => End::CannotRun(error.to_string()),
     }
+}
+
+/// What no seed found the model checker must find without the rule.
+fn ask_the_model(report: &mut Report, mutation: &Mutation) {
+    let rule = mutation.rule.as_deref().filter(|_| report.outcome == Outcome::Survived);
+    let Some(switch) = rule.and_then(switch) else { return };
+    let found = switch.run();
+    if let Some(counterexample) = found.counterexample() {
+        report.outcome = Outcome::ByModel(counterexample.violation.invariant.to_string());
+    }
+    progress(report);
 }
 
 fn progress(report: &Report) {
@@ -58,6 +77,7 @@ fn progress(report: &Report) {
             format!("found by seed {} with {} nodes: {}", catch.run.seed, catch.run.nodes, catch.what)
         }
         Outcome::Survived => "SURVIVED".to_owned(),
+        Outcome::ByModel(invariant) => format!("found by the model checker without the rule: {invariant}"),
         Outcome::NoPlace(error) => error.clone(),
         Outcome::DoesNotCompile(errors) => format!("does not compile: {errors}"),
     };

@@ -25,6 +25,10 @@ pub struct Mutation {
     pub find: String,
     /// What takes its place.
     pub replace: String,
+    /// The rule that it breaks, as `cargo cluster model --without RULE` has it: what no seed finds the model checker must find
+    /// without that rule. For faults that need a few requests of two nodes in one order of very many.
+    #[serde(default)]
+    pub rule: Option<String>,
     /// Sizes of the clusters in which it is looked for; those of the campaign if there are none.
     #[serde(default)]
     pub nodes: Vec<u8>,

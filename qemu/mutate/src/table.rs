@@ -16,6 +16,7 @@ pub fn render(reports: &[Report]) -> String {
         let (by, at) = match &r.outcome {
             Outcome::Caught(catch) => (cut(catch.rule()), Some(catch.run)),
             Outcome::Survived => ("SURVIVED".to_owned(), None),
+            Outcome::ByModel(invariant) => (cut(&format!("the model checker: {invariant}")), None),
             Outcome::NoPlace(_) => ("NO PLACE".to_owned(), None),
             Outcome::DoesNotCompile(_) => ("DOES NOT COMPILE".to_owned(), None),
         };
@@ -28,9 +29,14 @@ pub fn render(reports: &[Report]) -> String {
     }
     let count = |is: fn(&Outcome) -> bool| reports.iter().filter(|r| is(&r.outcome)).count();
     let caught = count(|o| matches!(o, Outcome::Caught(_)));
+    let modelled = count(|o| matches!(o, Outcome::ByModel(_)));
     let survived = count(|o| matches!(o, Outcome::Survived));
-    let wrong = reports.len() - caught - survived;
-    text.push_str(&format!("{caught} of {} mutations found, {survived} survived", reports.len()));
+    let wrong = reports.len() - caught - modelled - survived;
+    text.push_str(&format!("{caught} of {} mutations found", reports.len()));
+    if modelled > 0 {
+        text.push_str(&format!(", {modelled} by the model checker alone"));
+    }
+    text.push_str(&format!(", {survived} survived"));
     if wrong > 0 {
         text.push_str(&format!(", {wrong} entries of the list are wrong"));
     }
@@ -59,18 +65,23 @@ mod tests {
             report("skip-the-fence", caught("Fence: line 3: without a fence")),
             report("talk", caught(long)),
             report("nothing", Outcome::Survived),
+            report("race", Outcome::ByModel("one history".into())),
             report("typo", Outcome::DoesNotCompile("error".into())),
             report("moved", Outcome::NoPlace("0 times".into())),
         ];
         let text = render(&reports);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.len(), 8);
         assert!(lines[0].starts_with("mutation        found by "));
         assert!(lines[1].starts_with("skip-the-fence  Fence "), "{}", lines[1]);
         assert!(lines[1].ends_with("      3      42       7     12.3     5.6"), "{:?}", lines[1]);
         assert!(lines[2].contains("…") && !lines[2].contains("indeed"));
         assert!(lines[3].contains("SURVIVED"));
-        assert!(lines.iter().take(6).all(|l| l.chars().count() == lines[0].chars().count()));
-        assert_eq!(lines[6], "2 of 5 mutations found, 1 survived, 2 entries of the list are wrong");
+        assert!(lines[4].contains("the model checker: one history"));
+        assert!(lines.iter().take(7).all(|l| l.chars().count() == lines[0].chars().count()));
+        assert_eq!(
+            lines[7],
+            "2 of 6 mutations found, 1 by the model checker alone, 1 survived, 2 entries of the list are wrong"
+        );
     }
 }

@@ -117,6 +117,7 @@ mod tests {
             breaks: String::new(),
             find: find.into(),
             replace: replace.into(),
+            rule: None,
             nodes: Vec::new(),
         }
     }

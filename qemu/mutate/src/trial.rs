@@ -60,6 +60,8 @@ pub enum Outcome {
     Caught(Catch),
     /// All runs held.
     Survived,
+    /// All runs held, but the model checker finds a counterexample without the rule that is broken: to this invariant.
+    ByModel(String),
     /// An error of the list: the text has no single place.
     NoPlace(String),
     /// An error of the list: the first errors of the compiler.

@@ -355,6 +355,15 @@ impl Looks {
                                     sight.read(at, counts);
                                 }
                                 Region::Ballot(node, slot) if node.get() < nodes => {
+                                    // What failed and is read afterwards stands there, as if it had been answered well.
+                                    let mine = sight.me.is_some_and(|(me, _)| me == node);
+                                    if let Some((head, answered @ false)) = &mut sight.head
+                                        && mine
+                                        && counts
+                                    {
+                                        *answered =
+                                            BallotBlock::decode_head(raw, cluster, node, slot).good() == Some(head);
+                                    }
                                     let fresh = sight.finds_torn(
                                         at,
                                         || BallotBlock::decode_head(raw, cluster, node, slot),
