@@ -344,7 +344,7 @@ impl Live {
 
     fn obey(&mut self, command: &Typed, line: &str, world: &mut World) {
         if let Some((verb, nodes)) = command.step() {
-            self.step(verb, nodes, line, world);
+            self.step(verb, nodes, if verb == "command" { line } else { "" }, world);
         }
         let outcome = match command {
             Typed::Kill(n) => world.kill(NodeSet::only(*n)),
@@ -352,7 +352,7 @@ impl Live {
             Typed::Resume(n) => world.machine(MachineVerb::Resume, *n),
             Typed::Restart(n) => {
                 if world.runs(*n) {
-                    self.step("kill", NodeSet::only(*n), line, world);
+                    self.step("kill", NodeSet::only(*n), "", world);
                 }
                 world.kill(NodeSet::only(*n)).and_then(|()| {
                     self.take(world);

@@ -489,7 +489,7 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
         .collect();
     lines.push(Line::default());
     lines.push(Line::raw(" 0-9 Up Down  select a node (>); the keys above are for it"));
-    lines.push(Line::raw(" : or /        type a command; Tab completes it"));
+    lines.push(Line::raw(" : or /        type a command; Tab completes it; N may be `master`"));
     lines.push(Line::raw(" PgUp PgDn     older and newer lines of the log; End: the newest"));
     lines.push(Line::raw(" Left Right    other levels, where there is no room for all"));
     lines.push(Line::raw(" * master · b1 2/3: at barrier 1, 2 of 3 have acknowledged"));
