@@ -110,10 +110,16 @@ fn in_text_order(mut uuid: Uuid, version: (u8, u8)) -> Option<Uuid> {
     Some(uuid)
 }
 
-/// The machine's UUID, if its firmware has one.
+/// Bytes of either entry point that are looked at.
+pub const ENTRY_BYTES: usize = 0x20;
+
+/// The machine's UUID, if its firmware has one. `entry` is where the boot path says that an entry point is; else it is searched for.
 #[cfg(target_os = "none")]
-pub fn system_uuid() -> Option<Uuid> {
-    let area = mapped(AREA_PHYSICAL, AREA_BYTES)?;
+pub fn system_uuid(entry: Option<u64>) -> Option<Uuid> {
+    let area = match entry {
+        Some(physical) => mapped(physical, ENTRY_BYTES)?,
+        None => mapped(AREA_PHYSICAL, AREA_BYTES)?,
+    };
     let table = find_entry(area)?;
     uuid_in_table(mapped(table.physical, table.bytes as usize)?, table.version)
 }
