@@ -26,6 +26,7 @@ const ENTRY_ALIGN_BYTES: usize = 16;
 /// A longer structure table is not read. Usual ones have a few KiB.
 const TABLE_BYTES_MAX: u32 = 256 << 10;
 const TYPE_SYSTEM: u8 = 1;
+const TYPE_OEM_STRINGS: u8 = 11;
 const TYPE_END: u8 = 127;
 /// Since this version the first three fields of a UUID are little-endian (§ 7.2.1).
 const VERSION_OF_SWAPPED_UUID: (u8, u8) = (2, 6);
@@ -89,6 +90,45 @@ pub fn uuid_in_table(table: &[u8], version: (u8, u8)) -> Option<Uuid> {
             TYPE_END => return None,
             // The strings after a structure end with two zeros.
             _ => rest = after_strings(rest.get(usize::from(length)..)?)?,
+        }
+    }
+}
+
+/// The OEM strings of the machine (type 11, § 7.12), of all such structures.
+pub fn oem_strings(table: &[u8]) -> OemStrings<'_> {
+    OemStrings { strings: &[], rest: table }
+}
+
+/// See [`oem_strings`].
+#[derive(Debug, Clone)]
+pub struct OemStrings<'t> {
+    strings: &'t [u8],
+    rest: &'t [u8],
+}
+
+impl<'t> Iterator for OemStrings<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        loop {
+            if let Some(end) = self.strings.iter().position(|byte| *byte == 0) {
+                let (text, behind) = self.strings.split_at(end);
+                self.strings = behind.get(1..).unwrap_or_default();
+                match core::str::from_utf8(text) {
+                    Ok(text) if !text.is_empty() => return Some(text),
+                    _ => continue,
+                }
+            }
+            let [kind, length, ..] = *self.rest else { return None };
+            let strings = self.rest.get(usize::from(length)..).filter(|_| length >= 4)?;
+            let behind = after_strings(strings)?;
+            match kind {
+                TYPE_END => return None,
+                // All of them with the zero behind the last one.
+                TYPE_OEM_STRINGS => self.strings = strings.get(..strings.len() - behind.len() - 1).unwrap_or_default(),
+                _ => {}
+            }
+            self.rest = behind;
         }
     }
 }
@@ -220,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn dsp0134_7_12_oem_strings_of_all_structures_are_found() {
+        let mut table = std::vec![0, 6, 0, 0, 1, 2];
+        table.extend(b"no oem string\0\0");
+        table.extend([11, 5, 0, 1, 2]);
+        table.extend(b"quorate.cmdline=level=70:a:1:1:1:0:0:1\0second\0\0");
+        table.extend([11, 5, 0, 2, 1]);
+        table.extend(b"third\0\0");
+        table.extend([127, 4, 0, 3, 0, 0]);
+        let found: Vec<&str> = oem_strings(&table).collect();
+        assert_eq!(found, ["quorate.cmdline=level=70:a:1:1:1:0:0:1", "second", "third"]);
+        for end in 0..table.len() {
+            assert!(oem_strings(&table[..end]).count() <= 3);
+        }
+        assert_eq!(oem_strings(&[11, 5, 0, 1, 1, 0, 0]).count(), 0);
+        assert_eq!(oem_strings(&[11, 0, 0, 0, 0, 0]).count(), 0);
+    }
+
+    #[test]
     fn damaged_tables_end_the_search() {
         let table = table();
         for end in 0..table.len() {
@@ -239,6 +297,7 @@ mod tests {
         #[test]
         fn any_bytes_are_searched_within_their_bounds(bytes: Vec<u8>, kind in 0_u8..3) {
             let _ = uuid_in_table(&bytes, (3, 0));
+            let _ = oem_strings(&bytes).count();
             let anchors: [&[u8]; 3] = [b"_SM_", b"_SM3_", b""];
             let mut area = anchors[usize::from(kind)].to_vec();
             area.extend(&bytes);

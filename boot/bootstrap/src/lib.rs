@@ -14,6 +14,7 @@
 pub mod command_line;
 pub mod disk;
 pub mod elf;
+pub mod firmware;
 pub mod machine;
 pub mod node;
 pub mod refusal;
