@@ -15,7 +15,7 @@ use uefi::proto::media::block::BlockIO;
 use uefi::proto::network::snp::SimpleNetwork;
 use uefi::runtime::{self, ResetType};
 use uefi::table::cfg::ConfigTableEntry;
-use uefi::{Guid, Handle, Status, system};
+use uefi::{Guid, Handle, Status, guid, system};
 
 /// Disks that are looked at.
 const DISKS_MAX: usize = 64;
@@ -192,8 +192,20 @@ pub fn machine() -> Machine {
     Machine { uuid, macs: nic_addresses() }
 }
 
+/// Firmware that boots from a disk leaves its NICs alone: its drivers are told to take what is on PCI, so that a machine is known by
+/// all that it is known by.
+fn wake_nics() {
+    const PCI_IO: Guid = guid!("4cf5b200-68b8-4ca5-9eec-b23e3f50029a");
+    let Ok(devices) = boot::locate_handle_buffer(SearchType::ByProtocol(&PCI_IO)) else { return };
+    for device in devices.iter() {
+        // What has no driver stays without.
+        let _ = boot::connect_controller(*device, &[], None, false);
+    }
+}
+
 fn nic_addresses() -> Vec<[u8; 6], NICS_MAX> {
     const ETHERNET_BYTES: u32 = 6;
+    wake_nics();
     let mut all = Vec::new();
     let Ok(handles) = boot::locate_handle_buffer(SearchType::from_proto::<SimpleNetwork>()) else { return all };
     for handle in handles.iter() {
