@@ -26,7 +26,7 @@ fn port<const N: usize>(at: PcPort) -> Option<SerialPort<PioBackend, N>> {
 /// A line on the console's port. A machine without one shows it on its screen only.
 pub fn say(text: fmt::Arguments<'_>) {
     if let Some(mut port) = port::<LINE_BYTES>(CONSOLE) {
-        let _ = write!(port.text(), "{text}\n");
+        let _ = writeln!(port.text(), "{text}");
         port.drain();
     }
 }
