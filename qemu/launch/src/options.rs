@@ -81,7 +81,7 @@ pub struct ClusterOptions {
     pub block_size: u32,
     /// Where logs, consoles, QEMU's messages and a capture of all frames are kept; `None`: nowhere.
     pub keep_logs: Option<PathBuf>,
-    /// Memory of each machine, MiB; [`BOOTSTRAP_MEMORY_MIB`] at least for one that boots by firmware.
+    /// Memory of each machine, MiB. One that boots by firmware has 192 at least.
     pub memory_mib: u32,
     /// Further arguments for every QEMU.
     pub extra_arguments: Vec<String>,

@@ -367,7 +367,11 @@ fn kernels_failed(error: KernelError) -> Trouble {
 
 /// Sees to it that every node has a kernel in a slot and is known by its machine. What an image has already stays.
 fn make_bootable(image: &Path, nodes: u8, elf: &[u8]) -> Result<(), Trouble> {
-    let slots = kernels::list(image).map_err(kernels_failed)?;
+    let old = |error| match error {
+        KernelError::NoPartition => broken(&format!("{}: {error}, or boot directly", image.display())),
+        other => kernels_failed(other),
+    };
+    let slots = kernels::list(image).map_err(old)?;
     for node in NodeId::first(nodes) {
         if slots.iter().all(|s| s.node != node || s.installed.is_none()) {
             kernels::install(image, node, KernelSlot::A, elf, "").map_err(kernels_failed)?;
