@@ -5,7 +5,7 @@
 //! byte 0         records, one per node and slot, RECORD_PITCH apart: node 0 slot A, node 0 slot B, node 1 slot A, …
 //! byte 1 MiB     the kernels in the same order, SLOT_BYTES apart
 //! ```
-//! A record, in the frame of every record ([`sealed`](crate::sealed)):
+//! A record, in the frame of every record ([`sealed`]):
 //! ```text
 //!  32   8  how often a kernel was installed here
 //!  40   4  bytes of the kernel
