@@ -30,7 +30,7 @@ use crate::world::{Broken, Setup, World};
 /// As the node image says it.
 const SHORT: &str = "its partition is shorter than a membership database";
 
-/// As the bootstrap says it.
+/// The nearest word that a node has for what the bootstrap says.
 const NO_KERNEL: &str = "no kernel in either slot";
 
 /// Whose a foreign disk is.
@@ -206,7 +206,7 @@ impl Backend for ScenarioWorld {
         if let Some(slots) = self.slots_of(node) {
             match slots.boot() {
                 Some((version, words)) => self.world.set_kernel(node.index(), version, words),
-                None => no_kernel = Some(HaltReason::Impossible { what: NO_KERNEL }),
+                None => no_kernel = Some(HaltReason::DatabaseDamaged { what: NO_KERNEL }),
             }
         }
         self.world.boot(node.index(), told, options.cluster);
