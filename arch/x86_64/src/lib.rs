@@ -1,6 +1,6 @@
 //! The x86_64 machine: entry, address space, interrupts, clock, timer.
 //!
-//! Start-up has two parts. The entry code (`pvh`) builds the final address space, descriptor tables and exception reports, and calls the image's main
+//! Start-up has two parts. The entry code (`entry`, then `pvh` or `uefi`) builds the final address space, descriptor tables and exception reports, and calls the image's main
 //! function (see `kernel_main!`). That function opens its ports, so that it can speak, and calls `init`, which finds the interrupt controllers
 //! and the reference clock.
 //!
@@ -29,6 +29,8 @@ pub mod delay;
 #[cfg(target_os = "none")]
 pub mod entropy;
 #[cfg(target_os = "none")]
+mod entry;
+#[cfg(target_os = "none")]
 pub mod fault;
 #[cfg(target_os = "none")]
 mod hpet;
@@ -56,11 +58,17 @@ mod stack;
 pub mod survivor;
 #[cfg(target_os = "none")]
 pub mod timer;
+#[cfg(target_os = "none")]
+mod uefi;
+#[cfg(target_os = "none")]
+mod version;
 
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
 pub use start::{InitError, Machine, init};
+#[cfg(target_os = "none")]
+pub use version::version;
 
 /// What the boot path hands over, for `kernel_main!`.
 pub use quorate_bootinfo as bootinfo;

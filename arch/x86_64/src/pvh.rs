@@ -1,17 +1,9 @@
 //! PVH entry (Xen x86/HVM direct boot ABI): `pvh.s` brings the processor to long mode and calls [`pvh_main`], which copies what the boot loader left.
 
-use crate::layout::PAGE_BYTES;
-use crate::{memory, stack, start};
+use crate::{memory, start};
 use quorate_bootinfo::{
     BootInfo, BootPath, CMDLINE_BYTES_MAX, CommandLine, CommandLineError, MemoryKind, MemoryMap, MemoryMapError,
 };
-
-core::arch::global_asm!(
-    include_str!("pvh.s"),
-    kernel_stack = sym stack::KERNEL,
-    kernel_stack_bytes = const stack::GuardedStack::<{ stack::KERNEL_STACK_BYTES }>::TOP,
-    pvh_main = sym pvh_main,
-);
 
 const MAGIC: u32 = 0x336e_c578;
 /// The first version with a memory map.
@@ -56,7 +48,7 @@ unsafe fn peek<T: Copy>(physical: u64) -> Option<T> {
 }
 
 /// Called by `pvh.s` with the physical address of the start info.
-extern "C" fn pvh_main(start_info: u64) -> ! {
+pub(crate) extern "C" fn pvh_main(start_info: u64) -> ! {
     // SAFETY: called by the entry code, once, on its page tables.
     let info = unsafe { read(start_info) };
     // SAFETY: as above; the info is a copy.
@@ -78,7 +70,7 @@ unsafe fn read(start_info: u64) -> BootInfo {
     // SAFETY: the caller's promise.
     let command_line = unsafe { read_command_line(found.map_or(0, |found| found.command_line)) };
     let rsdp = found.map(|found| found.rsdp).filter(|rsdp| *rsdp != 0);
-    BootInfo { path: BootPath::Pvh, command_line, memory, rsdp, kernel: memory::kernel_range() }
+    BootInfo { path: BootPath::Pvh, command_line, memory, rsdp, smbios: None, kernel: memory::kernel_range() }
 }
 
 /// # Safety
@@ -114,6 +106,3 @@ unsafe fn read_command_line(start: u64) -> Result<CommandLine, CommandLineError>
     }
     CommandLine::parse(&bytes)
 }
-
-// The entry code adds to the stack's address what `GuardedStack` says, and memory.rs unmaps whole pages.
-const _: () = assert!((stack::KERNEL_STACK_BYTES as u64).is_multiple_of(PAGE_BYTES));

@@ -1,6 +1,5 @@
 # PVH entry: 32-bit protected mode, paging off, EBX = physical address of hvm_start_info.
-# (Xen x86/HVM direct boot ABI.) Builds tables that map the low 4 GiB to itself and the first GiB at KERNEL_OFFSET, switches to long mode and
-# calls Rust on the guarded kernel stack. memory.rs replaces these tables; nothing of .boot is mapped afterwards.
+# (Xen x86/HVM direct boot ABI.) Switches to long mode on the tables of boot_tables.s and calls Rust on the guarded kernel stack.
 
 .section .note.pvh, "a", @note
 .balign 4
@@ -15,30 +14,7 @@ pvh_start:
     cld
     mov esp, offset boot_stack_top
     mov edi, ebx                    # first argument of pvh_main
-
-    mov eax, offset boot_pdpt_low
-    or  eax, 3                      # present, writable
-    mov [boot_pml4], eax
-    mov eax, offset boot_pdpt_high
-    or  eax, 3
-    mov [boot_pml4 + 511 * 8], eax
-    mov eax, offset boot_pd
-    or  eax, 3
-    mov [boot_pdpt_high + 510 * 8], eax
-    xor ecx, ecx
-1:  mov [boot_pdpt_low + ecx * 8], eax
-    add eax, 4096
-    inc ecx
-    cmp ecx, 4
-    jne 1b
-    xor ecx, ecx
-2:  mov eax, ecx
-    shl eax, 21
-    or  eax, 0x83                   # present, writable, 2 MiB
-    mov [boot_pd + ecx * 8], eax
-    inc ecx
-    cmp ecx, 4 * 512
-    jne 2b
+    fill_boot_tables
 
     mov eax, cr4
     or  eax, 0x20                   # PAE
@@ -76,22 +52,4 @@ long_mode:
 3:  cli
     hlt
     jmp 3b
-
-.balign 8
-boot_gdt:
-    .quad 0
-    .quad 0x00af9a000000ffff        # 64-bit code
-    .quad 0x00cf92000000ffff        # data
-boot_gdt_pointer:
-    .word 23
-    .long boot_gdt
-
-.section .boot.bss, "aw", @nobits
-.balign 4096
-boot_pml4:      .skip 4096
-boot_pdpt_low:  .skip 4096
-boot_pdpt_high: .skip 4096
-boot_pd:        .skip 4 * 4096
-    .skip 256
-boot_stack_top:
 .text

@@ -26,6 +26,7 @@ const ENTRY_ALIGN_BYTES: usize = 16;
 /// A longer structure table is not read. Usual ones have a few KiB.
 const TABLE_BYTES_MAX: u32 = 256 << 10;
 const TYPE_SYSTEM: u8 = 1;
+const TYPE_OEM_STRINGS: u8 = 11;
 const TYPE_END: u8 = 127;
 /// Since this version the first three fields of a UUID are little-endian (§ 7.2.1).
 const VERSION_OF_SWAPPED_UUID: (u8, u8) = (2, 6);
@@ -93,6 +94,45 @@ pub fn uuid_in_table(table: &[u8], version: (u8, u8)) -> Option<Uuid> {
     }
 }
 
+/// The OEM strings of the machine (type 11, § 7.12), of all such structures.
+pub fn oem_strings(table: &[u8]) -> OemStrings<'_> {
+    OemStrings { strings: &[], rest: table }
+}
+
+/// See [`oem_strings`].
+#[derive(Debug, Clone)]
+pub struct OemStrings<'t> {
+    strings: &'t [u8],
+    rest: &'t [u8],
+}
+
+impl<'t> Iterator for OemStrings<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        loop {
+            if let Some(end) = self.strings.iter().position(|byte| *byte == 0) {
+                let (text, behind) = self.strings.split_at(end);
+                self.strings = behind.get(1..).unwrap_or_default();
+                match core::str::from_utf8(text) {
+                    Ok(text) if !text.is_empty() => return Some(text),
+                    _ => continue,
+                }
+            }
+            let [kind, length, ..] = *self.rest else { return None };
+            let strings = self.rest.get(usize::from(length)..).filter(|_| length >= 4)?;
+            let behind = after_strings(strings)?;
+            match kind {
+                TYPE_END => return None,
+                // All of them with the zero behind the last one.
+                TYPE_OEM_STRINGS => self.strings = strings.get(..strings.len() - behind.len() - 1).unwrap_or_default(),
+                _ => {}
+            }
+            self.rest = behind;
+        }
+    }
+}
+
 fn after_strings(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.windows(2).position(|pair| pair == [0, 0])?;
     bytes.get(end + 2..)
@@ -110,10 +150,16 @@ fn in_text_order(mut uuid: Uuid, version: (u8, u8)) -> Option<Uuid> {
     Some(uuid)
 }
 
-/// The machine's UUID, if its firmware has one.
+/// Bytes of either entry point that are looked at.
+pub const ENTRY_BYTES: usize = 0x20;
+
+/// The machine's UUID, if its firmware has one. `entry` is where the boot path says that an entry point is; else it is searched for.
 #[cfg(target_os = "none")]
-pub fn system_uuid() -> Option<Uuid> {
-    let area = mapped(AREA_PHYSICAL, AREA_BYTES)?;
+pub fn system_uuid(entry: Option<u64>) -> Option<Uuid> {
+    let area = match entry {
+        Some(physical) => mapped(physical, ENTRY_BYTES)?,
+        None => mapped(AREA_PHYSICAL, AREA_BYTES)?,
+    };
     let table = find_entry(area)?;
     uuid_in_table(mapped(table.physical, table.bytes as usize)?, table.version)
 }
@@ -214,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn dsp0134_7_12_oem_strings_of_all_structures_are_found() {
+        let mut table = std::vec![0, 6, 0, 0, 1, 2];
+        table.extend(b"no oem string\0\0");
+        table.extend([11, 5, 0, 1, 2]);
+        table.extend(b"quorate.cmdline=level=70:a:1:1:1:0:0:1\0second\0\0");
+        table.extend([11, 5, 0, 2, 1]);
+        table.extend(b"third\0\0");
+        table.extend([127, 4, 0, 3, 0, 0]);
+        let found: Vec<&str> = oem_strings(&table).collect();
+        assert_eq!(found, ["quorate.cmdline=level=70:a:1:1:1:0:0:1", "second", "third"]);
+        for end in 0..table.len() {
+            assert!(oem_strings(&table[..end]).count() <= 3);
+        }
+        assert_eq!(oem_strings(&[11, 5, 0, 1, 1, 0, 0]).count(), 0);
+        assert_eq!(oem_strings(&[11, 0, 0, 0, 0, 0]).count(), 0);
+    }
+
+    #[test]
     fn damaged_tables_end_the_search() {
         let table = table();
         for end in 0..table.len() {
@@ -233,6 +297,7 @@ mod tests {
         #[test]
         fn any_bytes_are_searched_within_their_bounds(bytes: Vec<u8>, kind in 0_u8..3) {
             let _ = uuid_in_table(&bytes, (3, 0));
+            let _ = oem_strings(&bytes).count();
             let anchors: [&[u8]; 3] = [b"_SM_", b"_SM3_", b""];
             let mut area = anchors[usize::from(kind)].to_vec();
             area.extend(&bytes);

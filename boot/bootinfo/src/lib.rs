@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cmdline;
+pub mod handover;
 mod memory_map;
 
 pub use cmdline::{CMDLINE_BYTES_MAX, CommandLine, CommandLineError, Word, Words};
@@ -36,6 +37,8 @@ pub struct BootInfo {
     pub memory: Result<MemoryMap, MemoryMapError>,
     /// Physical address of the ACPI root pointer, if the boot path names one.
     pub rsdp: Option<u64>,
+    /// Physical address of the SMBIOS entry point, if the boot path names one. A BIOS puts it where it is searched for.
+    pub smbios: Option<u64>,
     /// Physical addresses the kernel image occupies, page-aligned.
     pub kernel: Range<u64>,
 }

@@ -90,7 +90,7 @@ pub async fn run(machine: &'static crate::Boot) {
     };
     let levels = declared(command_line);
     let geometry = disk.as_ref().map_or(DiskGeometry::default(), |disk| disk.database.geometry());
-    let boot = boot(command_line, link, geometry);
+    let boot = boot(machine, link, geometry);
     let node = new_node(boot, &levels, command_line);
     if let Some(epitaph) = last_life {
         node.set_epitaph(epitaph);
@@ -155,7 +155,8 @@ fn cluster(command_line: &CommandLine) -> Option<ClusterId> {
     }
 }
 
-fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot {
+fn boot(machine: &crate::Boot, link: &Link, geometry: DiskGeometry) -> Boot {
+    let (command_line, smbios_entry) = (&machine.command_line, machine.info.smbios);
     let node = match command_line.number::<u8>("node") {
         Ok(None) => None,
         Ok(Some(id)) => match NodeId::new(id) {
@@ -166,7 +167,7 @@ fn boot(command_line: &CommandLine, link: &Link, geometry: DiskGeometry) -> Boot
     };
     Boot {
         node,
-        machine: MachineId { uuid: smbios::system_uuid(), mac: Some(link.mac()) },
+        machine: MachineId { uuid: smbios::system_uuid(smbios_entry), mac: Some(link.mac()) },
         nonce: BootNonce(entropy::nonce()),
         cluster: cluster(command_line),
         geometry,
@@ -180,7 +181,7 @@ fn new_node(boot: Boot, levels: &[ProbeLevel], command_line: &CommandLine) -> &'
     NODE.init_with(|| {
         let groups = has_groups(command_line).then_some(quorate_groups::LEVEL);
         let all = LEVELS.levels().iter().copied().chain(groups).chain(levels.iter().map(ProbeLevel::decl));
-        match Node::new(boot, all, env!("CARGO_PKG_VERSION"), command_line.as_str()) {
+        match Node::new(boot, all, quorate_arch_x86_64::version(), command_line.as_str()) {
             Ok(node) => node,
             Err(error) => end::refuse(format_args!("levels: {error}")),
         }

@@ -44,8 +44,9 @@ pub struct Boot {
 
 static BOOT: Once<Boot> = Once::new();
 
-/// Keys the command line may have. Anything else is a mistake of whoever starts the node.
-const KEYS: [&str; 6] = ["node", "cluster", "level", "groups", "trace_writes", "test_commands"];
+/// Keys the command line may have. Anything else is a mistake of whoever starts the node. The last two are the UEFI bootstrap's: which slot
+/// this kernel was in, and why the one that was chosen was passed over. They stand in the trace with the whole line.
+const KEYS: [&str; 8] = ["node", "cluster", "level", "groups", "trace_writes", "test_commands", "slot", "passed_over"];
 
 /// Called by the entry code with interrupts off. Whatever is wrong here is said on the console before the halt.
 fn main(info: BootInfo) -> ! {

@@ -4,7 +4,7 @@
 //! ```text
 //! 32  1  bytes of the name
 //! 33  1  bits: 0 has a UUID, 1 has a NIC address, 2 enabled
-//! 34  1  what to boot: 0 the current node image, 1 the previous one, 2 nothing
+//! 34  1  what to boot: 0 the kernel in slot A, 1 that in slot B, 2 nothing
 //! 35  1  after a shutdown: 0 halt, 1 reset, 2 boot again
 //! 36  1  after a panic: the same
 //! 37  1  weight
@@ -20,6 +20,7 @@ use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{ClusterId, NodeId};
 
 use crate::block::{Block, RecordError};
+use crate::kernel_slot::KernelSlot;
 use crate::name::Name;
 use crate::sealed::{Kind, Place, Raw, bytes_at, open, put, reserved, seal};
 
@@ -87,11 +88,11 @@ impl MachineId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum BootChoice {
-    /// The current node image.
+    /// The kernel in slot A; that in slot B if it is no good.
     #[default]
-    Current = 0,
-    /// The one before: the way back from a bad update.
-    Previous = 1,
+    SlotA = 0,
+    /// The kernel in slot B; that in slot A if it is no good.
+    SlotB = 1,
     /// Nothing: the machine stays off the cluster.
     Nothing = 2,
 }
@@ -100,8 +101,8 @@ impl BootChoice {
     /// From its number on the disk.
     pub const fn from_u8(n: u8) -> Option<Self> {
         Some(match n {
-            0 => Self::Current,
-            1 => Self::Previous,
+            0 => Self::SlotA,
+            1 => Self::SlotB,
             2 => Self::Nothing,
             _ => return None,
         })
@@ -110,9 +111,26 @@ impl BootChoice {
     /// The name in dumps.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Current => "current",
-            Self::Previous => "previous",
+            Self::SlotA => "slot-a",
+            Self::SlotB => "slot-b",
             Self::Nothing => "nothing",
+        }
+    }
+
+    /// The slot that is tried first; `None` if nothing is to be booted.
+    pub const fn slot(self) -> Option<KernelSlot> {
+        match self {
+            Self::SlotA => Some(KernelSlot::A),
+            Self::SlotB => Some(KernelSlot::B),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The choice of a slot.
+    pub const fn of(slot: KernelSlot) -> Self {
+        match slot {
+            KernelSlot::A => Self::SlotA,
+            KernelSlot::B => Self::SlotB,
         }
     }
 }
@@ -183,7 +201,7 @@ impl NodeConfig {
         Self {
             name,
             machine: MachineId { uuid: None, mac: None },
-            boot: BootChoice::Current,
+            boot: BootChoice::SlotA,
             on_shutdown: EndAction::Halt,
             on_panic: EndAction::Halt,
             weight: 100,

@@ -191,11 +191,14 @@ impl Entry {
     }
 }
 
-/// Looks for the membership database while the entries are read piece by piece, and checks their checksum.
+/// Looks for the one partition of a type (a membership database, or what is asked for) while the entries are read piece by
+/// piece, and checks their checksum.
 #[derive(Clone)]
 pub struct Search {
     header: Header,
     block_bytes: u32,
+    kind: [u8; 16],
+    bytes_min: u64,
     digest: Digest<'static, u32, Table<1>>,
     seen: u64,
     found: Result<Entry, GptError>,
@@ -207,7 +210,7 @@ impl fmt::Debug for Search {
     }
 }
 
-/// Where a membership database stands on its disk.
+/// Where a partition stands on its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Found {
     /// First byte of the partition.
@@ -219,9 +222,16 @@ pub struct Found {
 }
 
 impl Search {
-    /// For the entries of `header`, on a disk with blocks of `block_bytes`.
+    /// For the membership database in the entries of `header`, on a disk with blocks of `block_bytes`.
     pub fn new(header: &Header, block_bytes: u32) -> Self {
-        Self { header: *header, block_bytes, digest: CRC.digest(), seen: 0, found: Err(GptError::NoDatabase) }
+        Self::of(header, block_bytes, PARTITION_TYPE, PARTITION_BYTES)
+    }
+
+    /// For the partition of another type, as it stands in an entry, which has at least `bytes_min` bytes. The errors are the
+    /// same: of them [`GptError::NoDatabase`], [`GptError::TwoDatabases`] and [`GptError::BadPlace`] are then about that one.
+    pub fn of(header: &Header, block_bytes: u32, kind: [u8; 16], bytes_min: u64) -> Self {
+        let found = Err(GptError::NoDatabase);
+        Self { header: *header, block_bytes, kind, bytes_min, digest: CRC.digest(), seen: 0, found }
     }
 
     /// Takes the next bytes of the table: whole entries, as many as there are. What is beyond the table's end does not
@@ -232,7 +242,7 @@ impl Search {
         self.digest.update(bytes);
         self.seen += bytes.len() as u64;
         for entry in bytes.chunks_exact(self.header.entry_bytes as usize).filter_map(Entry::decode) {
-            if entry.kind == PARTITION_TYPE {
+            if entry.kind == self.kind {
                 self.found = match self.found {
                     Err(GptError::NoDatabase) => Ok(entry),
                     _ => Err(GptError::TwoDatabases),
@@ -244,7 +254,7 @@ impl Search {
     /// The outcome, once all entries are in.
     ///
     /// # Errors
-    /// If the table is damaged or cut short, or has not exactly one membership database in a sound place.
+    /// If the table is damaged or cut short, or has not exactly one such partition in a sound place.
     pub fn finish(self) -> Result<Found, GptError> {
         if self.seen != self.header.table_bytes() || self.digest.finalize() != self.header.table_crc {
             return Err(GptError::TableChecksum);
@@ -257,7 +267,7 @@ impl Search {
             .checked_sub(entry.first)
             .and_then(|n| n.checked_add(1))
             .and_then(|n| n.checked_mul(block))
-            .filter(|n| *n >= PARTITION_BYTES);
+            .filter(|n| *n >= self.bytes_min);
         let first_byte = entry.first.checked_mul(block).filter(|n| n % RECORD_PITCH == 0);
         match (inside, first_byte, bytes) {
             (true, Some(first_byte), Some(bytes)) => Ok(Found { first_byte, bytes, guid: entry.guid }),

@@ -12,6 +12,7 @@ pub mod domain_block;
 pub mod gpt;
 pub mod heartbeat;
 pub mod identity;
+pub mod kernel_slot;
 pub mod layout;
 pub mod name;
 pub mod sealed;
@@ -23,6 +24,7 @@ pub use config::{BootChoice, EndAction, FindError, MachineId, NodeConfig, find_n
 pub use domain_block::{DOMAINS_MAX, DomainBlock, DomainEntry};
 pub use heartbeat::{Flag, Heartbeat};
 pub use identity::{Identity, LastLife};
+pub use kernel_slot::{InstalledKernel, KernelSlot};
 pub use layout::Region;
 pub use name::{NAME_MAX, Name, NameError};
 pub use quorate_base::ClusterKey;

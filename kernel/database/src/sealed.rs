@@ -15,7 +15,7 @@
 //! given by its fields or zero, so that equal records have equal bytes. Magic, version and checksum stand where they
 //! stand in every format version to come: a record of another version is known as such only if its checksum holds.
 
-use crc::{CRC_32_ISCSI, Crc, Table};
+use crc::{CRC_32_ISCSI, Crc, Digest, Table};
 use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{ClusterId, NodeId};
 
@@ -62,6 +62,8 @@ pub enum Kind {
     Ballot = 5,
     /// A slot of a node's copies of domains.
     Domain = 6,
+    /// A slot of a node's kernels, in the kernels' partition.
+    Kernel = 7,
 }
 
 /// Where a record belongs.
@@ -88,6 +90,11 @@ pub struct Header {
     pub slot: u8,
     /// Whose database it is from.
     pub cluster: ClusterId,
+}
+
+/// For sums over more than a record.
+pub(crate) fn digest() -> Digest<'static, u32, Table<16>> {
+    CRC.digest()
 }
 
 /// A record's checksum.

@@ -36,7 +36,7 @@ fn config() -> NodeConfig {
     NodeConfig {
         name: Name::new("n-two").unwrap(),
         machine: MachineId { uuid: Some([0xa5; 16]), mac: Some([0x52, 0x54, 0, 0, 0, 2]) },
-        boot: BootChoice::Previous,
+        boot: BootChoice::SlotB,
         on_shutdown: EndAction::Reset,
         on_panic: EndAction::BootAgain,
         weight: 9,

@@ -27,6 +27,9 @@ pub enum Verb {
     /// Make, print or verify a membership database in a disk image
     #[command(subcommand)]
     Db(DbVerb),
+    /// Install kernels in a disk image, choose what a node boots, list the slots
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Run scenarios, or random faults, in the deterministic simulator
     Sim(SimOptions),
     /// Break the protocol code on purpose, one fault at a time, and see the simulator find each
@@ -118,9 +121,9 @@ pub struct Machines {
     /// How processors are made; auto is tcg unless KVM boots the kernel faster
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
-    /// How the node image is started: by QEMU itself
-    #[arg(long, value_enum, default_value_t = Boot::Direct)]
-    pub boot: Boot,
+    /// How nodes come to their kernel; direct if neither this nor the scenario says
+    #[arg(long, value_enum)]
+    pub boot: Option<Boot>,
     /// The interconnect's NIC; virtio if neither this nor the scenario says
     #[arg(long, value_enum)]
     pub nic: Option<Nic>,
@@ -234,11 +237,22 @@ impl From<Accel> for quorate_launch::Accel {
     }
 }
 
-/// Ways to start the node image.
+/// Ways to come to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Boot {
-    /// QEMU loads the kernel (PVH)
+    /// QEMU loads it (PVH)
     Direct,
+    /// UEFI firmware starts the bootstrap on the shared disk, which loads it from the node's slot there
+    Uefi,
+}
+
+impl From<Boot> for quorate_launch::BootPath {
+    fn from(boot: Boot) -> Self {
+        match boot {
+            Boot::Direct => Self::Direct,
+            Boot::Uefi => Self::Uefi,
+        }
+    }
 }
 
 /// NICs that have a driver.
@@ -299,6 +313,9 @@ pub struct TestOptions {
     /// How processors are made
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
+    /// How nodes come to their kernel, in every scenario that can be played so; the others are skipped
+    #[arg(long, value_enum)]
+    pub boot: Option<Boot>,
     /// The interconnect's NIC, in every scenario
     #[arg(long, value_enum)]
     pub nic: Option<Nic>,
@@ -361,6 +378,9 @@ pub enum DbVerb {
         /// Bytes of a logical block of the disk: 512 or 4096
         #[arg(long, default_value_t = 512)]
         block_size: u32,
+        /// Only the database: without a boot partition and one for kernels, so that machines cannot boot from the disk
+        #[arg(long)]
+        no_esp: bool,
         /// How nodes that are put out are kept from the disk
         #[arg(long, value_enum, default_value_t = Fence::Lease)]
         fence: Fence,
@@ -407,6 +427,123 @@ pub enum DbVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Commands of `image`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Install a kernel in a slot of a node, also while nodes run
+    InstallKernel {
+        /// The image
+        image: PathBuf,
+        /// Which node, or `all`
+        #[arg(long, value_name = "N|all", value_parser = parse_nodes)]
+        node: Nodes,
+        /// Which of its slots
+        #[arg(long, value_enum, ignore_case = true)]
+        slot: Slot,
+        /// The kernel, an ELF file; without it the node image is built
+        #[arg(long, value_name = "FILE")]
+        kernel: Option<PathBuf>,
+        /// What the kernel is to say of its version, in the place of what it was built as
+        #[arg(long, value_name = "LABEL")]
+        label: Option<String>,
+        /// Words for its command line, as in `--words groups=1`
+        #[arg(long, default_value = "", value_name = "KEY=VALUE …")]
+        words: String,
+        /// The node boots this slot from now on
+        #[arg(long)]
+        boot: bool,
+    },
+    /// Choose which slot a node boots; if the kernel there is no good, the other one is booted
+    Boot {
+        /// The image
+        image: PathBuf,
+        /// Which node, or `all`
+        #[arg(long, value_name = "N|all", value_parser = parse_nodes)]
+        node: Nodes,
+        /// Which of its slots, or nothing
+        #[arg(long, value_enum, ignore_case = true)]
+        slot: SlotOrNothing,
+    },
+    /// Say which machine a node is: by its SMBIOS UUID, the address of its NIC, or both
+    Machine {
+        /// The image
+        image: PathBuf,
+        /// Which node
+        #[arg(long)]
+        node: u8,
+        /// The machine's SMBIOS UUID
+        #[arg(long, value_name = "UUID")]
+        uuid: Option<String>,
+        /// The address of its NIC
+        #[arg(long, value_name = "ADDRESS")]
+        mac: Option<String>,
+    },
+    /// Show all slots: version, size, checksum, which is booted, and whether it is good
+    List {
+        /// The image
+        image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Nodes of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// All that it configures.
+    All,
+    /// One.
+    One(quorate_base::NodeId),
+}
+
+fn parse_nodes(text: &str) -> Result<Nodes, String> {
+    if text == "all" {
+        return Ok(Nodes::All);
+    }
+    let id = text.parse().ok().and_then(quorate_base::NodeId::new);
+    id.map(Nodes::One).ok_or_else(|| "a node is 0 to 63, or all".to_owned())
+}
+
+/// A node's slots for kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Slot {
+    /// The first
+    A,
+    /// The second
+    B,
+}
+
+impl From<Slot> for quorate_database::KernelSlot {
+    fn from(slot: Slot) -> Self {
+        match slot {
+            Slot::A => Self::A,
+            Slot::B => Self::B,
+        }
+    }
+}
+
+/// What a node boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SlotOrNothing {
+    /// The first
+    A,
+    /// The second
+    B,
+    /// Nothing: the machine stays off the cluster
+    Nothing,
+}
+
+impl From<SlotOrNothing> for quorate_database::BootChoice {
+    fn from(choice: SlotOrNothing) -> Self {
+        match choice {
+            SlotOrNothing::A => Self::SlotA,
+            SlotOrNothing::B => Self::SlotB,
+            SlotOrNothing::Nothing => Self::Nothing,
+        }
+    }
 }
 
 /// Options of `mutate`.

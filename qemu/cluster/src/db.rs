@@ -1,11 +1,12 @@
 //! `cargo cluster db`: databases in images, offline.
 
 use quorate_base::Timing;
-use quorate_image::{BlockSize, CreateOptions, Finding, Rekeyed, Severity};
+use quorate_image::{BlockSize, CreateOptions, Finding, Rekeyed, Severity, bootable_bytes};
 use serde_json::json;
 
 use crate::arguments::DbVerb;
 use crate::end::End;
+use crate::play::set_up;
 
 /// Runs a `db` command.
 pub fn db(verb: &DbVerb) -> End {
@@ -47,7 +48,8 @@ fn create(verb: &DbVerb) -> Result<(), String> {
     let DbVerb::Create { image, nodes, name, profile, timing, block_size, fence, force, json, .. } = verb else {
         return Ok(());
     };
-    let DbVerb::Create { preempted, registrants, .. } = verb else { return Ok(()) };
+    let DbVerb::Create { preempted, registrants, no_esp, .. } = verb else { return Ok(()) };
+    let bootstrap = if *no_esp { None } else { Some(bootstrap()?) };
     let bad_size = || format!("--block-size is {block_size}, it must be 512 or 4096");
     let options = CreateOptions {
         nodes: *nodes,
@@ -58,12 +60,15 @@ fn create(verb: &DbVerb) -> Result<(), String> {
         preempted: (*preempted).into(),
         registrants: (*registrants).into(),
         overwrite: *force,
+        bytes: if bootstrap.is_some() { bootable_bytes(*nodes) } else { CreateOptions::default().bytes },
+        bootstrap,
         ..CreateOptions::default()
     };
     let made = quorate_image::create(image, &options).map_err(|e| e.to_string())?;
+    let boots = !*no_esp;
     if *json {
         let summary = json!({"cluster": made.cluster.to_string(), "name": made.name, "nodes": made.nodes,
-            "bytes": made.bytes, "block_size": made.block_size, "database_at": made.database_at});
+            "bytes": made.bytes, "block_size": made.block_size, "database_at": made.database_at, "bootstrap": boots});
         println!("{summary:#}");
     } else {
         println!(
@@ -76,8 +81,21 @@ fn create(verb: &DbVerb) -> Result<(), String> {
             made.block_size,
             made.database_at
         );
+        if boots {
+            println!(
+                "machines boot from it once their node has a kernel: cargo cluster image install-kernel --node all --slot a {}",
+                image.display()
+            );
+        }
     }
     Ok(())
+}
+
+/// The UEFI bootstrap, built if need be.
+fn bootstrap() -> Result<Vec<u8>, String> {
+    let path =
+        quorate_launch::bootstrap(&mut set_up).map_err(|e| format!("{e}\nor give --no-esp for the database alone"))?;
+    std::fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
 }
 
 /// What became of the key, in words or as JSON. Never the key.
@@ -176,6 +194,7 @@ mod tests {
             profile: "default".into(),
             timing: vec![],
             block_size: 4096,
+            no_esp: true,
             fence: Fence::Reservation,
             preempted: Preempted::Ends,
             registrants: Registrants::Only,

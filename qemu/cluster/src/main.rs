@@ -11,6 +11,7 @@ mod console;
 mod db;
 mod end;
 mod fuzz;
+mod image;
 mod model;
 mod mutate;
 mod play;
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         Verb::Test(options) => test::test(&options),
         Verb::Run(options) => play::run(&options),
         Verb::Db(verb) => db::db(&verb),
+        Verb::Image(verb) => image::image(&verb),
         Verb::Sim(options) => sim::sim(&options),
         Verb::Model(options) => model::model(&options),
         Verb::Mutate(options) => mutate::mutate(&options),

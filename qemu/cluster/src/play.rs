@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use quorate_base::FenceMethod;
 use quorate_launch::iscsi::{Disk, prepare};
-use quorate_launch::{Progress, SetupOptions, Tools, setup};
+use quorate_launch::{BootPath, Progress, SetupOptions, Tools, setup, uefi};
 use quorate_scenario::engine::{self, Outcome};
 use quorate_scenario::model::{Action, ImageEdit};
-use quorate_scenario::qemu::{World, WorldOptions, refusal};
+use quorate_scenario::qemu::{World, WorldOptions, refusal, refusal_of_boot};
+use quorate_scenario::source::Problems;
 use quorate_scenario::{Scenario, Trouble};
 use quorate_trace::{Line, Mark};
 
@@ -127,7 +128,9 @@ fn run_all(options: &RunOptions) -> Result<End, End> {
         return Err(End::CannotRun(format!("{wrong} errors in scenario files; nothing was started")));
     }
     // Also which steps can be done with which disk.
-    let scenarios: Vec<_> = scenarios.into_iter().map(|scenario| with_disk(scenario, options)).collect();
+    let with_boot =
+        |scenario: Scenario| Scenario { boot: options.machines.boot.map_or(scenario.boot, Into::into), ..scenario };
+    let scenarios: Vec<_> = scenarios.into_iter().map(|scenario| with_disk(with_boot(scenario), options)).collect();
     scenarios.iter().try_for_each(|(scenario, image)| playable(scenario, image.is_some()))?;
     let wanted = SetupOptions { image: options.image.clone() };
     let mut tools = setup(&wanted, &mut set_up)?;
@@ -144,6 +147,9 @@ fn run_all(options: &RunOptions) -> Result<End, End> {
         // One file each: traces of two runs in one file would be neither.
         let trace = machines.trace.as_ref().map(|p| if several { with_name(p, &name) } else { p.clone() });
         prepare(&scenario.disk, &mut tools, &mut progress)?;
+        if scenario.boot == BootPath::Uefi {
+            uefi(&mut tools, &mut set_up)?;
+        }
         let world = WorldOptions {
             accel: machines.accel.into(),
             nic: machines.nic.map_or(scenario.nic, Into::into),
@@ -203,7 +209,22 @@ pub fn playable(scenario: &Scenario, given: bool) -> Result<(), End> {
     engine::check_steps(scenario, &|step| refusal(disk, step)).map_err(|problems| {
         eprintln!("{}", problems.render(end_is_terminal()));
         End::CannotRun(format!("{} cannot be played on a disk of kind {disk}; nothing was started", scenario.name))
+    })?;
+    bootable(scenario).map_err(|problems| {
+        eprintln!("{}", problems.render(end_is_terminal()));
+        End::CannotRun(format!(
+            "{} cannot be played so: --boot, or `boot` in the file; nothing was started",
+            scenario.name
+        ))
     })
+}
+
+/// Sees before anything is started that a scenario can be played with machines that come to their kernel as it says.
+///
+/// # Errors
+/// Each step that cannot be done.
+pub fn bootable(scenario: &Scenario) -> Result<(), Problems> {
+    engine::check_steps(scenario, &|step| refusal_of_boot(scenario.boot, step))
 }
 
 /// Whether colours are wanted.
@@ -247,8 +268,8 @@ fn examine(scenario: &Scenario, world: &World, lines: &[Arc<Line>]) -> Result<Ve
     let mut findings: Vec<String> = violations.iter().map(|v| format!("checker: {v}")).collect();
     // An image that the scenario itself made unreadable has nothing to agree with.
     let harmless = |edit: &ImageEdit| {
-        use ImageEdit::{Disable, Enable, NoBackup, Timing, Weight};
-        matches!(edit, Disable | Enable | Weight(_) | Timing(_) | NoBackup)
+        use ImageEdit::{BootSlot, DamageKernel, Disable, Enable, NoBackup, Timing, Weight};
+        matches!(edit, BootSlot(_) | DamageKernel(_) | Disable | Enable | Weight(_) | Timing(_) | NoBackup)
     };
     let spoilt = |a: &Action| matches!(a, Action::Image { edit, .. } if !harmless(edit));
     if !scenario.any_action(&spoilt) {

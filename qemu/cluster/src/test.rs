@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 use quorate_launch::iscsi::{Disk, prepare};
-use quorate_launch::{SetupOptions, Tools, interrupt, setup, workspace_root};
+use quorate_launch::{BootPath, SetupOptions, Tools, interrupt, setup, uefi, workspace_root};
 use quorate_scenario::Scenario;
 use quorate_scenario::qemu::WorldOptions;
 
 use crate::arguments::TestOptions;
 use crate::end::End;
-use crate::play::{end_is_terminal, play, progress, set_up};
+use crate::play::{bootable, end_is_terminal, play, progress, set_up};
 
 /// Scenarios that are also played on a disk of 4096-byte blocks; all are with `--block-size 4096`. Between them they write
 /// every kind of record, from cold, after crashes, and with disk faults.
@@ -160,12 +160,18 @@ fn scenarios(options: &TestOptions, tools: &mut Tools, count: &mut Count) -> Res
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         options.filter.as_ref().is_none_or(|f| stem.contains(f.as_str()))
     };
-    let (mut skipped, mut missing) = (0, Vec::new());
+    let (mut skipped, mut missing, mut no_firmware) = (0, Vec::new(), None);
     for file in files.iter().filter(wanted) {
         match Scenario::read(file) {
             Ok(sizes) => {
                 for mut scenario in sizes {
                     if let Err(why) = prepared(&scenario.disk, tools, &mut missing) {
+                        println!("skipped scenario {}: {why}", scenario.name);
+                        skipped += 1;
+                        continue;
+                    }
+                    scenario.boot = options.boot.map_or(scenario.boot, Into::into);
+                    if let Err(why) = with_firmware(&scenario, tools, &mut no_firmware) {
                         println!("skipped scenario {}: {why}", scenario.name);
                         skipped += 1;
                         continue;
@@ -206,6 +212,28 @@ fn prepared(disk: &Disk, tools: &mut Tools, missing: &mut Vec<(Disk, String)>) -
     })
 }
 
+/// Sees to it that machines can boot by firmware, where a scenario wants that, and that all its steps can be done so. What cannot
+/// be had is not tried a second time.
+///
+/// # Errors
+/// Why it cannot.
+fn with_firmware(scenario: &Scenario, tools: &mut Tools, missing: &mut Option<String>) -> Result<(), String> {
+    if let Err(problems) = bootable(scenario) {
+        return Err(problems.list.first().map_or_else(String::new, |problem| problem.message.clone()));
+    }
+    if scenario.boot == BootPath::Direct {
+        return Ok(());
+    }
+    if let Some(why) = missing {
+        return Err(why.clone());
+    }
+    uefi(tools, &mut set_up).map_err(|error| {
+        let why = error.to_string().replace('\n', "; ");
+        *missing = Some(why.clone());
+        why
+    })
+}
+
 fn play_one(
     scenario: &Scenario,
     file: &Path,
@@ -233,7 +261,11 @@ fn play_one(
         .nic
         .and_then(|nic| nic.to_possible_value())
         .map_or(String::new(), |v| format!(" --nic {}", v.get_name()));
-    println!("  trace: {}\n  again: cargo cluster run {}{large}{nic}", trace.display(), file.display());
+    let boot = options
+        .boot
+        .and_then(|boot| boot.to_possible_value())
+        .map_or(String::new(), |v| format!(" --boot {}", v.get_name()));
+    println!("  trace: {}\n  again: cargo cluster run {}{large}{nic}{boot}", trace.display(), file.display());
     Ok(false)
 }
 

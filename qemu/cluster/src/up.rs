@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use quorate_base::{Barriers, NodeId, NodeSet, NodeState};
 use quorate_launch::iscsi::prepare;
-use quorate_launch::{MachineState, SetupOptions, setup};
+use quorate_launch::{BootPath, MachineState, SetupOptions, setup, uefi};
 use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
 use quorate_scenario::diagnosis::diagnose;
@@ -53,6 +53,12 @@ pub fn up(options: &UpOptions) -> End {
     if let Err(error) = prepare(&disk, &mut tools, &mut progress) {
         return error.into();
     }
+    let boot = machines.boot.map(BootPath::from).unwrap_or_default();
+    if boot == BootPath::Uefi
+        && let Err(error) = uefi(&mut tools, &mut set_up)
+    {
+        return error.into();
+    }
     let stdio = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     let plain = options.plain || !stdio || !is_drawable();
     let iscsi = disk.is_iscsi();
@@ -61,6 +67,7 @@ pub fn up(options: &UpOptions) -> End {
         // Only a disk behind the harness can be stalled.
         disk_faults: !plain || options.keep,
         accel: machines.accel.into(),
+        boot,
         nic: machines.nic.map(Into::into).unwrap_or_default(),
         disk,
         image,

@@ -7,11 +7,13 @@ use std::path::Path;
 use quorate_base::capacity::{LEVELS_MAX, NODES_MAX, RECORD_PITCH};
 use quorate_base::{ClusterId, FenceMethod, NodeId, Preempted, Registrants, Timing};
 use quorate_database::gpt::{ENTRY_BYTES, Entry};
+use quorate_database::kernel_slot::{KERNELS_TYPE, partition_bytes};
 use quorate_database::layout::{self, PARTITION_BYTES, PARTITION_TYPE};
 use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Superblock};
 
 use crate::disk::{BlockSize, Image, TableCopy, protective_mbr};
 use crate::error::ImageError;
+use crate::esp::{self, ESP_BYTES, ESP_TYPE};
 use crate::random::Random;
 
 /// First byte of the database's partition: 1 MiB, aligned to whatever the medium has.
@@ -20,6 +22,12 @@ pub const DATABASE_AT: u64 = 1 << 20;
 pub const IMAGE_BYTES: u64 = 128 << 20;
 /// Bytes of an image at least: the database between the two partition tables, each within 1 MiB.
 pub const IMAGE_BYTES_MIN: u64 = DATABASE_AT + PARTITION_BYTES + (1 << 20);
+/// First byte of the boot partition, behind the database.
+pub const ESP_AT: u64 = DATABASE_AT + PARTITION_BYTES;
+/// First byte of the kernels' partition, behind that.
+pub const KERNELS_AT: u64 = ESP_AT + ESP_BYTES;
+/// What a bootable image leaves for later layers at least.
+const LATER_BYTES: u64 = 64 << 20;
 /// Bytes of the partition table's entries: 128 of 128 bytes.
 const TABLE_BYTES: usize = 128 * ENTRY_BYTES;
 
@@ -38,8 +46,10 @@ pub struct CreateOptions {
     pub preempted: Preempted,
     /// Who holds the reservation.
     pub registrants: Registrants,
-    /// Bytes of the image, a multiple of 1 MiB.
+    /// Bytes of the image, a multiple of 1 MiB; see [`bootable_bytes`].
     pub bytes: u64,
+    /// The UEFI bootstrap (`BOOTX64.EFI`): with it the image has a boot partition and one for kernels. `None`: the database alone.
+    pub bootstrap: Option<Vec<u8>>,
     /// Block size of the disk that the image stands for.
     pub block_size: BlockSize,
     /// Machine identities of nodes 0, 1, …; those beyond the end have none.
@@ -60,6 +70,7 @@ impl Default for CreateOptions {
             preempted: Preempted::default(),
             registrants: Registrants::default(),
             bytes: IMAGE_BYTES,
+            bootstrap: None,
             block_size: BlockSize::B512,
             machines: Vec::new(),
             seed: None,
@@ -84,6 +95,14 @@ pub struct Summary {
     /// First byte of the database.
     pub database_at: u64,
 }
+
+/// Bytes of an image that these many nodes boot from, with space for later layers.
+pub fn bootable_bytes(nodes: u8) -> u64 {
+    IMAGE_BYTES.max(KERNELS_AT + partition_bytes(nodes) + LATER_BYTES)
+}
+
+/// The partitions: type, own GUID, first byte, bytes, name.
+type Partition = ([u8; 16], [u8; 16], u64, u64, &'static str);
 
 /// Makes an image at `path`.
 ///
@@ -112,16 +131,27 @@ pub fn create(path: &Path, options: &CreateOptions) -> Result<Summary, ImageErro
     let block = options.block_size;
     let size = u64::from(block.bytes());
     let blocks = options.bytes / size;
-    let first = DATABASE_AT / size;
-    let entry = Entry { kind: PARTITION_TYPE, guid: partition_guid, first, last: first + PARTITION_BYTES / size - 1 };
+    let mut partitions: Vec<Partition> =
+        vec![(PARTITION_TYPE, partition_guid, DATABASE_AT, PARTITION_BYTES, "membership database")];
+    let mut volume_id = [0; 4];
+    if options.bootstrap.is_some() {
+        let (esp, kernels) = (random.uuid().map_err(io())?, random.uuid().map_err(io())?);
+        volume_id = random.bytes().map_err(io())?;
+        partitions.push((ESP_TYPE, esp, ESP_AT, ESP_BYTES, "boot"));
+        partitions.push((KERNELS_TYPE, kernels, KERNELS_AT, partition_bytes(options.nodes), "kernels"));
+    }
     let mut entries = vec![0; TABLE_BYTES];
-    for (to, from) in entries.iter_mut().zip(entry.encode("membership database")) {
-        *to = from;
+    for (place, (kind, guid, at, bytes, name)) in entries.chunks_exact_mut(ENTRY_BYTES).zip(partitions) {
+        let entry = Entry { kind, guid, first: at / size, last: (at + bytes) / size - 1 };
+        place.copy_from_slice(&entry.encode(name));
     }
     let primary = TableCopy::new(block, blocks, disk_guid, entries);
     file.write_all_at(&protective_mbr(blocks), 0).map_err(io())?;
     primary.counterpart(block).write(&file, block).map_err(io())?;
     primary.write(&file, block).map_err(io())?;
+    if let Some(bootstrap) = &options.bootstrap {
+        esp::make(&file, ESP_AT, block, u32::from_le_bytes(volume_id), bootstrap).map_err(io())?;
+    }
     drop(file);
 
     let image = Image::open(path, true)?;
@@ -166,6 +196,10 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
             options.bytes
         ));
     }
+    let boot = KERNELS_AT + partition_bytes(nodes) + (1 << 20);
+    if options.bootstrap.is_some() && options.bytes < boot {
+        return bad(format!("an image that {nodes} nodes boot from has at least {boot} bytes, not {}", options.bytes));
+    }
     if options.machines.len() > usize::from(nodes) {
         return bad(format!("{} machine identities for {nodes} nodes", options.machines.len()));
     }
@@ -190,4 +224,5 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
     })
 }
 
+const _: () = assert!(ESP_AT.is_multiple_of(1 << 20) && KERNELS_AT.is_multiple_of(1 << 20));
 const _: () = assert!(DATABASE_AT.is_multiple_of(RECORD_PITCH) && (TABLE_BYTES as u64) * 2 < DATABASE_AT);

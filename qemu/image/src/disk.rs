@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
 use quorate_database::gpt::{ENTRY_BYTES, Found, GptError, HEADER_BYTES, Header, Search, table_checksum};
+use quorate_database::kernel_slot::{KERNELS_TYPE, partition_bytes};
 use quorate_database::layout::PARTITION_TYPE;
 use quorate_database::sealed::Raw;
 
 use crate::error::ImageError;
+use crate::esp::{self, ESP_TYPE};
 
 /// Bytes of a logical block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -146,6 +148,47 @@ impl Image {
         let mut pitch = [0; RECORD_PITCH as usize];
         pitch[..RECORD_BYTES].copy_from_slice(raw);
         self.file.write_all_at(&pitch, self.offset(record)).map_err(ImageError::io(&self.path, "write"))
+    }
+
+    /// The kernels' partition, if there is one, whole inside the file.
+    pub fn kernels(&self) -> Option<Found> {
+        self.partition(KERNELS_TYPE, partition_bytes(0))
+    }
+
+    /// The UEFI bootstrap in the boot partition; `None` if the image has no such partition.
+    ///
+    /// # Errors
+    /// If the partition has no file system with a bootstrap in it.
+    pub fn bootstrap(&self) -> Option<Result<Vec<u8>, ImageError>> {
+        let found = self.partition(ESP_TYPE, 1)?;
+        let content = esp::bootstrap(&self.file, found.first_byte, found.bytes);
+        Some(content.map_err(ImageError::io(&self.path, "read the boot partition of")))
+    }
+
+    fn partition(&self, kind: [u8; 16], bytes_min: u64) -> Option<Found> {
+        let copy = self.table.primary.as_ref().or(self.table.backup.as_ref()).ok()?;
+        let mut search = Search::of(&copy.header, self.table.block.bytes(), kind, bytes_min);
+        search.entries(&copy.entries);
+        let found = search.finish().ok()?;
+        found.first_byte.checked_add(found.bytes).filter(|end| *end <= self.bytes).map(|_| found)
+    }
+
+    /// Bytes from anywhere in the file.
+    ///
+    /// # Errors
+    /// If the file cannot be read there.
+    pub(crate) fn read_bytes(&self, at: u64, length: usize) -> Result<Vec<u8>, ImageError> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, at).map_err(ImageError::io(&self.path, "read"))?;
+        Ok(bytes)
+    }
+
+    /// Writes bytes anywhere in the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written there.
+    pub(crate) fn write_bytes(&self, at: u64, bytes: &[u8]) -> Result<(), ImageError> {
+        self.file.write_all_at(bytes, at).map_err(ImageError::io(&self.path, "write"))
     }
 
     /// Rewrites one copy of the partition table from the other.

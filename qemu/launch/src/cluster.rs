@@ -13,6 +13,7 @@ use quorate_trace::TraceStore;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::accel::Accel;
 use crate::disk::{DiskCut, FaultDisk};
 use crate::error::LaunchError;
 use crate::fault::{DiskRule, Extent};
@@ -20,9 +21,9 @@ use crate::guard::Guard;
 use crate::identity;
 use crate::iscsi::{Relay, initiator_name};
 use crate::machine::{Common, MachineState, Process};
-use crate::options::{ClusterOptions, MachineOptions};
+use crate::options::{BOOTSTRAP_MEMORY_MIB, BootPath, ClusterOptions, MachineOptions};
 use crate::probe::Probe;
-use crate::qemu::{self, DiskRoute, Spec};
+use crate::qemu::{self, DiskRoute, Spec, Start};
 use crate::qmp::Qmp;
 use crate::run_dir::{self, MachinePaths};
 use crate::setup::Tools;
@@ -41,6 +42,8 @@ pub struct Cluster {
     common: Arc<Common>,
     options: ClusterOptions,
     image: PathBuf,
+    /// The firmware and a fresh copy of its variables, if machines boot by it.
+    firmware: Option<(PathBuf, PathBuf)>,
     dir: PathBuf,
 }
 
@@ -111,9 +114,18 @@ impl Cluster {
             guard,
             keep_logs: options.keep_logs.clone(),
         });
-        let accel = options.accel.resolve(&tools.qemu, &tools.image);
-        let options = ClusterOptions { accel, ..options };
-        Ok(Self { machines, switch, common, options, image: tools.image.clone(), dir })
+        let (accel, firmware, memory_mib) = match (options.boot, &tools.uefi) {
+            (BootPath::Direct, _) => (options.accel.resolve(&tools.qemu, &tools.image), None, options.memory_mib),
+            (BootPath::Uefi, Some(uefi)) => {
+                // Which of the two is faster was measured with a kernel that needs no firmware; there are KVMs under which OVMF does not boot.
+                let accel = if options.accel == Accel::Auto { Accel::Tcg } else { options.accel };
+                let firmware = (uefi.code.clone(), uefi.variables.clone());
+                (accel, Some(firmware), options.memory_mib.max(BOOTSTRAP_MEMORY_MIB))
+            }
+            (BootPath::Uefi, None) => return Err(LaunchError::NoFirmware),
+        };
+        let options = ClusterOptions { accel, memory_mib, ..options };
+        Ok(Self { machines, switch, common, options, image: tools.image.clone(), firmware, dir })
     }
 
     /// How many machines.
@@ -152,14 +164,24 @@ impl Cluster {
     /// # Errors
     /// If it runs already, or its process cannot be made.
     pub fn start(&self, n: usize, words: &[String]) -> Result<(), LaunchError> {
-        self.start_image(n, words, &self.image)
+        let Some((code, fresh)) = &self.firmware else { return self.start_image(n, words, &self.image) };
+        let variables = &self.machine(n)?.paths.variables;
+        if !variables.exists() {
+            let what = format!("cannot copy {}", fresh.display());
+            std::fs::copy(fresh, variables).map_err(LaunchError::io(what))?;
+        }
+        self.start_by(n, words, Start::Firmware(code))
     }
 
-    /// As [`Cluster::start`], with another kernel than the node image.
+    /// As [`Cluster::start`], with another kernel than the node image, which QEMU loads.
     ///
     /// # Errors
     /// As [`Cluster::start`].
     pub fn start_image(&self, n: usize, words: &[String], image: &Path) -> Result<(), LaunchError> {
+        self.start_by(n, words, Start::Kernel(image))
+    }
+
+    fn start_by(&self, n: usize, words: &[String], start: Start<'_>) -> Result<(), LaunchError> {
         let machine = self.machine(n)?;
         let mut slot = machine.slot();
         if let Some(process) = &mut slot.process {
@@ -178,7 +200,7 @@ impl Cluster {
         let arguments = qemu::arguments(&Spec {
             machine: &machine.options,
             paths: &machine.paths,
-            image,
+            start,
             words,
             accel: self.options.accel,
             nic: self.options.nic,

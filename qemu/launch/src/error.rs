@@ -91,6 +91,8 @@ pub enum LaunchError {
     Target(String),
     /// A fault that a disk over iSCSI cannot have.
     NotOverIscsi(&'static str),
+    /// Machines are to boot by firmware, and the set-up has none.
+    NoFirmware,
     /// The cluster was made without [`disk_faults`](crate::ClusterOptions::disk_faults).
     NoDiskFaults,
 }
@@ -117,6 +119,7 @@ impl fmt::Display for LaunchError {
             }
             Self::Target(why) => write!(f, "iSCSI target: {why}"),
             Self::NotOverIscsi(what) => write!(f, "a disk over iSCSI cannot {what}"),
+            Self::NoFirmware => f.write_str("no UEFI firmware was set up"),
             Self::NoDiskFaults => f.write_str("this cluster's disk is not behind the harness"),
         }
     }

@@ -22,6 +22,21 @@ impl Nic {
     pub const WORDS: [(&'static str, Self); 2] = [("virtio", Self::Virtio), ("e1000", Self::E1000)];
 }
 
+/// How a machine comes to its kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum BootPath {
+    /// QEMU loads it (PVH).
+    #[default]
+    Direct,
+    /// Firmware starts the bootstrap on the shared disk, which loads it from there.
+    Uefi,
+}
+
+impl BootPath {
+    /// All, with their names in scenarios and on the command line.
+    pub const WORDS: [(&'static str, Self); 2] = [("direct", Self::Direct), ("uefi", Self::Uefi)];
+}
+
 /// One machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineOptions {
@@ -53,6 +68,8 @@ pub struct ClusterOptions {
     pub seed: u64,
     /// How the processors are made.
     pub accel: Accel,
+    /// How they come to their kernel.
+    pub boot: BootPath,
     /// The NICs' model.
     pub nic: Nic,
     /// The unit behind which the disks' images are; `None`: QEMU opens them. It must serve the very image.
@@ -64,7 +81,7 @@ pub struct ClusterOptions {
     pub block_size: u32,
     /// Where logs, consoles, QEMU's messages and a capture of all frames are kept; `None`: nowhere.
     pub keep_logs: Option<PathBuf>,
-    /// Memory of each machine, MiB.
+    /// Memory of each machine, MiB. One that boots by firmware has 192 at least.
     pub memory_mib: u32,
     /// Further arguments for every QEMU.
     pub extra_arguments: Vec<String>,
@@ -73,6 +90,9 @@ pub struct ClusterOptions {
 /// Enough for the node image and for SeaBIOS.
 const MEMORY_MIB: u32 = 64;
 
+/// Enough for OVMF, which uses some 100 MiB of it.
+pub const BOOTSTRAP_MEMORY_MIB: u32 = 192;
+
 impl ClusterOptions {
     /// `nodes` machines that share the disk image `disk`.
     pub fn new(nodes: u8, disk: PathBuf) -> Self {
@@ -80,6 +100,7 @@ impl ClusterOptions {
             machines: (0..nodes).map(|n| MachineOptions::new(n, Some(disk.clone()))).collect(),
             seed: 0,
             accel: Accel::Tcg,
+            boot: BootPath::default(),
             nic: Nic::default(),
             iscsi: None,
             disk_faults: false,

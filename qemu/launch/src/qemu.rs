@@ -16,6 +16,9 @@ use crate::run_dir::MachinePaths;
 /// A PC without what the firmware would look for and nobody uses: a SATA adapter, an SMBus. Saves some 30 ms a boot.
 const MACHINE: &str = "q35,sata=off,smbus=off,vmport=off";
 
+/// What an OEM string begins with that has words for the kernel's command line.
+const OEM_PREFIX: &str = "quorate.cmdline=";
+
 /// The disk's device in QEMU.
 pub const DISK_ID: &str = "disk0";
 
@@ -42,6 +45,15 @@ impl DiskRoute<'_> {
     }
 }
 
+/// What a machine comes to its kernel by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start<'a> {
+    /// QEMU loads this file.
+    Kernel(&'a Path),
+    /// This firmware starts what is on the disk. Its variables are in the machine's own file.
+    Firmware(&'a Path),
+}
+
 /// What a command line is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
@@ -49,8 +61,8 @@ pub struct Spec<'a> {
     pub machine: &'a MachineOptions,
     /// Its sockets.
     pub paths: &'a MachinePaths,
-    /// The node image.
-    pub image: &'a Path,
+    /// What it comes to its kernel by.
+    pub start: Start<'a>,
     /// The kernel command line's words.
     pub words: &'a [String],
     /// TCG or KVM.
@@ -81,8 +93,21 @@ pub fn arguments(spec: &Spec<'_>) -> Vec<String> {
     let mut push = |name: &str, value: String| a.extend([name.to_owned(), value]);
     push("-m", spec.memory_mib.to_string());
     push("-uuid", uuid_text(spec.machine.uuid));
-    push("-kernel", shown(spec.image));
-    push("-append", spec.words.join(" "));
+    match spec.start {
+        Start::Kernel(image) => {
+            push("-kernel", shown(image));
+            push("-append", spec.words.join(" "));
+        }
+        Start::Firmware(code) => {
+            push("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(code)));
+            push("-drive", format!("if=pflash,unit=1,format=raw,file={}", escaped(&spec.paths.variables)));
+            if !spec.words.is_empty() {
+                // The machine's own words reach the bootstrap in its OEM strings.
+                let words = spec.words.join(" ").replace(',', ",,");
+                push("-smbios", format!("type=11,value={OEM_PREFIX}{words}"));
+            }
+        }
+    }
     let ports = [("con", &spec.paths.console), ("log", &spec.paths.log), ("trc", &spec.paths.trace)];
     for (index, (id, path)) in ports.into_iter().enumerate() {
         push("-chardev", format!("socket,id={id},path={},server=off", escaped(path)));
@@ -128,7 +153,11 @@ fn disk(spec: &Spec<'_>, image: &Path, push: &mut impl FnMut(&str, String)) {
     }
     push("-device", "virtio-scsi-pci,id=scsi0".into());
     if spec.disk_present {
-        push("-device", disk_device(spec.route, spec.block_size).to_string());
+        let mut device = disk_device(spec.route, spec.block_size);
+        if let (Start::Firmware(_), Value::Object(device)) = (spec.start, &mut device) {
+            device.insert("bootindex".into(), json!(0));
+        }
+        push("-device", device.to_string());
     }
 }
 
@@ -186,7 +215,7 @@ mod tests {
         arguments(&Spec {
             machine: &machine,
             paths: &paths,
-            image: Path::new("/x/node"),
+            start: Start::Kernel(Path::new("/x/node")),
             words: &words,
             accel: Accel::Tcg,
             nic: Nic::Virtio,
@@ -217,6 +246,37 @@ mod tests {
         }
         assert!(line.ends_with(" -nographic"));
         assert!(!line.contains("-S "));
+    }
+
+    #[test]
+    fn with_firmware_the_disk_is_booted_from_and_the_words_are_oem_strings() {
+        let machine = MachineOptions::new(1, Some("/x/disk.img".into()));
+        let paths = MachinePaths::new(Path::new("/run"), 1);
+        let words = ["level=70:a:1:1:1:0:0:1".to_owned(), "x=1,2".to_owned()];
+        let line = arguments(&Spec {
+            machine: &machine,
+            paths: &paths,
+            start: Start::Firmware(Path::new("/fw/code.fd")),
+            words: &words,
+            accel: Accel::Tcg,
+            nic: Nic::Virtio,
+            memory_mib: 192,
+            route: DiskRoute::Direct,
+            block_size: 512,
+            disk_present: true,
+            waits: false,
+            extra: &[],
+        })
+        .join(" ");
+        for part in [
+            "-drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/code.fd ",
+            "-drive if=pflash,unit=1,format=raw,file=/run/n1.vars ",
+            "-smbios type=11,value=quorate.cmdline=level=70:a:1:1:1:0:0:1 x=1,,2 ",
+            r#""bootindex":0"#,
+        ] {
+            assert!(line.contains(part), "{part} is missing in {line}");
+        }
+        assert!(!line.contains("-kernel") && !line.contains("-append"));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct MachinePaths {
     pub qmp: PathBuf,
     /// The disk as the harness serves it.
     pub disk: PathBuf,
+    /// The firmware's variables.
+    pub variables: PathBuf,
     /// What QEMU says.
     pub stderr: PathBuf,
 }
@@ -62,6 +64,7 @@ impl MachinePaths {
             trace: path("trc"),
             qmp: path("qmp"),
             disk: path("nbd"),
+            variables: path("vars"),
             stderr: path("err"),
         }
     }

@@ -10,11 +10,14 @@ use quorate_trace::LogTable;
 use serde_json::Value;
 
 use crate::error::SetupError;
+use crate::firmware::Uefi;
 use crate::iscsi::Programs;
 
 const TARGET: &str = "x86_64-unknown-none";
 const NODE_IMAGE: &str = "quorate-node-image";
 const HOBBY_OS: &str = "quorate-hobby-os";
+const UEFI_TARGET: &str = "x86_64-unknown-uefi";
+const BOOTSTRAP: &str = "quorate-uefi";
 const QEMU: &str = "qemu-system-x86_64";
 
 /// Which log statements are compiled into the node image.
@@ -56,6 +59,8 @@ pub struct Tools {
     pub log: Option<Arc<LogTable>>,
     /// What [`prepare`](crate::iscsi::prepare) found for disks over iSCSI.
     pub programs: Programs,
+    /// What [`uefi`](crate::uefi) found for machines that boot by firmware.
+    pub uefi: Option<Uefi>,
 }
 
 /// Does all set-up. `progress` is told of each thing that takes time.
@@ -67,15 +72,15 @@ pub fn setup(options: &SetupOptions, progress: &mut dyn FnMut(Progress<'_>)) -> 
     let image = match &options.image {
         Some(image) => image.clone(),
         None => {
-            target(progress)?;
-            build(NODE_IMAGE, progress)?
+            target(TARGET, progress)?;
+            build(NODE_IMAGE, TARGET, "node", progress)?
         }
     };
     let what = format!("cannot read the node image {}", image.display());
     let elf: Arc<[u8]> = std::fs::read(&image).map_err(|error| SetupError::Io { what, error })?.into();
     // An image without a log table is still a node: its log is then kept as it comes.
     let log = LogTable::new(&elf, workspace_root()).ok().map(Arc::new);
-    Ok(Tools { qemu, image, elf, log, programs: Programs::default() })
+    Ok(Tools { qemu, image, elf, log, programs: Programs::default(), uefi: None })
 }
 
 /// Builds the hobby OS, the other kernel that can be a node, and gives its path.
@@ -83,8 +88,26 @@ pub fn setup(options: &SetupOptions, progress: &mut dyn FnMut(Progress<'_>)) -> 
 /// # Errors
 /// If it cannot be built.
 pub fn hobby_os(progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, SetupError> {
-    target(progress)?;
-    build(HOBBY_OS, progress)
+    target(TARGET, progress)?;
+    build(HOBBY_OS, TARGET, "node", progress)
+}
+
+/// Builds the node image alone, without QEMU, and gives its path.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn node_image(progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, SetupError> {
+    target(TARGET, progress)?;
+    build(NODE_IMAGE, TARGET, "node", progress)
+}
+
+/// Builds the UEFI bootstrap, and gives its path.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn bootstrap(progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, SetupError> {
+    target(UEFI_TARGET, progress)?;
+    build(BOOTSTRAP, UEFI_TARGET, "uefi", progress)
 }
 
 /// The folder of the workspace that this harness was built from.
@@ -93,24 +116,29 @@ pub fn workspace_root() -> &'static Path {
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// Adds the bare-metal target, if it is missing.
-fn target(progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), SetupError> {
+/// Adds a target without an operating system, if it is missing.
+fn target(target: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), SetupError> {
     let sysroot = run(in_workspace("rustc").args(["--print", "sysroot"]))?;
-    let libraries = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib");
+    let libraries = Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib");
     if libraries.is_dir() {
         return Ok(());
     }
-    progress(Progress::Begun(&format!("installing the Rust target {TARGET}")));
-    let missing = |_| SetupError::Missing { tool: "the Rust target", command: format!("rustup target add {TARGET}") };
-    run(in_workspace("rustup").args(["target", "add", TARGET])).map(drop).map_err(missing)
+    progress(Progress::Begun(&format!("installing the Rust target {target}")));
+    let missing = |_| SetupError::Missing { tool: "the Rust target", command: format!("rustup target add {target}") };
+    run(in_workspace("rustup").args(["target", "add", target])).map(drop).map_err(missing)
 }
 
 /// Builds a kernel and returns its path. Cargo decides whether anything is to be done.
-fn build(package: &'static str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, SetupError> {
+fn build(
+    package: &'static str,
+    target: &str,
+    profile: &str,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, SetupError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = in_workspace(cargo);
     command
-        .args(["build", "--package", package, "--profile", "node", "--target", TARGET])
+        .args(["build", "--package", package, "--profile", profile, "--target", target])
         .arg("--message-format=json-render-diagnostics")
         .env("DEFMT_LOG", LOG_LEVEL)
         // It draws its bar only when the build takes more than half a second.
@@ -163,7 +191,11 @@ fn follow(package: &str, mut stderr: impl Read, progress: &mut dyn FnMut(Progres
             match (bar(&text), text.trim_start()) {
                 (Some((done, all, what)), _) => {
                     if total.is_none() {
-                        let what = if package == HOBBY_OS { "the hobby OS" } else { "the node image" };
+                        let what = match package {
+                            HOBBY_OS => "the hobby OS",
+                            BOOTSTRAP => "the UEFI bootstrap",
+                            _ => "the node image",
+                        };
                         progress(Progress::Begun(&format!("building {what}")));
                     }
                     total = Some(all);

@@ -64,6 +64,7 @@ fn a_read_after_the_preemption_comes_after_everything_that_was_accepted_before()
         elf: Arc::new([]),
         log: None,
         programs: Default::default(),
+        uefi: None,
     };
     if let Err(why) = prepare(&Disk::Tgt, &mut tools, &mut |line| println!("{line}")) {
         return println!("skipped: there is no tgt to try: {why}");

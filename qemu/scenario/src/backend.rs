@@ -9,7 +9,7 @@ use quorate_switch::Fault;
 use quorate_trace::Line;
 use serde_json::Value;
 
-use crate::model::{Action, Condition, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
+use crate::model::{Action, Condition, DiskFault, ImageEdit, Inject, Install, MachineVerb, StartOptions};
 
 /// Why something did not go as a step wants it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -138,6 +138,18 @@ pub trait Backend {
     /// # Errors
     /// If it cannot.
     fn edit(&mut self, edit: ImageEdit, node: Option<NodeId>) -> Result<(), Trouble>;
+
+    /// Installs a kernel in a node's slot.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn install_kernel(&mut self, node: NodeId, install: &Install) -> Result<(), Trouble>;
+
+    /// How long a machine may take from power-on to its kernel's first word at most, µs, where that is firmware's time: it does
+    /// not count in a wait. 0: there is no firmware that takes time.
+    fn firmware_us(&self) -> u64 {
+        0
+    }
 
     /// Hashes of the shared disk's regions.
     ///

@@ -116,6 +116,7 @@ pub fn run(scenario: &Scenario, world: &mut dyn Backend) -> Outcome {
         lines: Vec::new(),
         last_do: 0,
         stopped: NodeSet::EMPTY,
+        starting: BTreeMap::new(),
         saved: BTreeMap::new(),
         snapshots: BTreeMap::new(),
         missing: Vec::new(),
@@ -142,6 +143,8 @@ struct Engine<'w> {
     last_do: usize,
     /// Stopped from outside: paused or frozen.
     stopped: NodeSet,
+    /// Nodes that were started and have not said a word yet, and when that was, µs.
+    starting: BTreeMap<NodeId, u64>,
     saved: BTreeMap<String, NodeSet>,
     snapshots: BTreeMap<String, BTreeMap<String, String>>,
     /// Of the condition that did not hold.
@@ -198,6 +201,11 @@ impl Engine<'_> {
     fn refresh(&mut self) {
         for line in self.world.lines(self.lines.len()) {
             self.beliefs.take(&line);
+            if matches!(line.ev.as_str(), "boot" | "panic")
+                && let Some(node) = line.node.and_then(NodeId::new)
+            {
+                self.starting.remove(&node);
+            }
             if line.ev == "boot" {
                 // A life that begins by itself: the one before hung, and a watchdog reset it.
                 self.stopped =
@@ -234,9 +242,16 @@ impl Engine<'_> {
 
     /// Until it holds or the time is over; `no_event` must hold all the time.
     fn wait(&mut self, condition: &Condition, within_ms: u64) -> Result<Verdict, Trouble> {
-        let until_us = self.world.now_us().saturating_add(within_ms * 1000);
+        let mut seen_us = self.world.now_us();
+        let mut until_us = seen_us.saturating_add(within_ms * 1000);
         let throughout = matches!(condition, Condition::NoEvent(_));
         loop {
+            // Firmware's time is not the cluster's: limits are about what nodes do.
+            let now_us = self.world.now_us();
+            if self.is_in_firmware(now_us) {
+                until_us = until_us.saturating_add(now_us - seen_us);
+            }
+            seen_us = now_us;
             // The clock is read first: what happened up to the deadline counts.
             let late = self.world.now_us() >= until_us;
             let verdict = self.judge(condition)?;
@@ -245,6 +260,12 @@ impl Engine<'_> {
             }
             self.world.wait(self.lines.len(), until_us)?;
         }
+    }
+
+    /// Whether a machine is on its way through its firmware.
+    fn is_in_firmware(&self, now_us: u64) -> bool {
+        let most = self.world.firmware_us();
+        self.starting.values().any(|begun| now_us < begun.saturating_add(most))
     }
 
     fn assert(
@@ -284,6 +305,7 @@ impl Engine<'_> {
             | Action::Command { node, .. }
             | Action::Disk { node, .. }
             | Action::DiskHeal { node }
+            | Action::InstallKernel { node, .. }
             | Action::Chaos { node, .. } => self.resolve(node)?,
             Action::Link { from, .. } => self.resolve(from)?,
             Action::Image { node: Some(node), .. } => self.resolve(node)?,
@@ -302,6 +324,7 @@ impl Engine<'_> {
             Action::Machine { verb: MachineVerb::Kill, .. } => {
                 // One that does not run is as dead as it is to be.
                 self.stopped = self.stopped.minus(nodes);
+                self.starting.retain(|node, _| !nodes.contains(*node));
                 self.world.kill(nodes)
             }
             Action::Machine { verb, .. } => nodes.iter().try_for_each(|n| self.machine(*verb, n)),
@@ -347,6 +370,9 @@ impl Engine<'_> {
                 Some(_) => nodes.iter().try_for_each(|n| self.world.edit(*edit, Some(n))),
                 None => self.world.edit(*edit, None),
             },
+            Action::InstallKernel { install, .. } => {
+                nodes.iter().try_for_each(|n| self.world.install_kernel(n, install))
+            }
             Action::Chaos { chaos, .. } => self.chaos(step, chaos, nodes),
             // Its steps are done by `all`.
             Action::Repeat { .. } => Ok(()),
@@ -365,6 +391,7 @@ impl Engine<'_> {
         self.refresh();
         self.beliefs.begin(node);
         self.stopped.remove(node);
+        self.starting.insert(node, self.world.now_us());
         self.world.start(node, options)
     }
 
@@ -375,6 +402,7 @@ impl Engine<'_> {
         if verb == MachineVerb::Reset {
             self.refresh();
             self.beliefs.begin(node);
+            self.starting.insert(node, self.world.now_us());
         }
         self.world.machine(verb, node)?;
         match verb {

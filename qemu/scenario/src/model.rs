@@ -1,8 +1,9 @@
 //! A scenario after parsing: everything typed, nothing left to find out but what the run itself decides.
 
 use quorate_base::{Barriers, FenceMethod, NodeId, NodeSet, NodeState, Preempted, Registrants, Timing};
-use quorate_launch::Nic;
+use quorate_database::KernelSlot;
 use quorate_launch::iscsi::Disk;
+use quorate_launch::{BootPath, Nic};
 use quorate_switch::{Fault, Hostile};
 use regex::Regex;
 
@@ -41,6 +42,8 @@ pub struct Scenario {
     pub registrants: Option<Registrants>,
     /// Its nodes have group services, level 10.
     pub groups: bool,
+    /// How its nodes come to their kernel: from outside, or out of their slots on the disk.
+    pub boot: BootPath,
     /// The NICs' model on QEMU. The simulator has its own.
     pub nic: Nic,
     /// The test subsystems, ascending by order. Several of one order are on different nodes.
@@ -249,12 +252,16 @@ pub enum ImageEdit {
     Short,
     /// The backup partition table is gone.
     NoBackup,
+    /// The kernel in a slot of the node is damaged.
+    DamageKernel(KernelSlot),
+    /// The node boots this slot first from now on.
+    BootSlot(KernelSlot),
 }
 
 impl ImageEdit {
     /// All, by their word in scenario files, and whether each is about one node. What has a number has it from a key of
     /// its own.
-    pub const ALL: [(&'static str, Self, bool); 12] = [
+    pub const ALL: [(&'static str, Self, bool); 14] = [
         ("disable", Self::Disable, true),
         ("enable", Self::Enable, true),
         ("unconfigure", Self::Unconfigure, true),
@@ -267,7 +274,25 @@ impl ImageEdit {
         ("cut", Self::Cut, false),
         ("short", Self::Short, false),
         ("no-backup-table", Self::NoBackup, false),
+        ("damage-kernel", Self::DamageKernel(KernelSlot::A), true),
+        ("boot-slot", Self::BootSlot(KernelSlot::A), true),
     ];
+
+    /// Whether it is about a node's slots.
+    pub const fn is_of_slots(self) -> bool {
+        matches!(self, Self::DamageKernel(_) | Self::BootSlot(_))
+    }
+}
+
+/// A kernel that is installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// In which slot.
+    pub slot: KernelSlot,
+    /// What it says of its version; `None`: what it was built as.
+    pub version: Option<String>,
+    /// Whether the node boots it from now on.
+    pub boot: bool,
 }
 
 /// How a node's machine is started, beside the usual.
@@ -391,6 +416,13 @@ pub enum Action {
         /// About which node.
         node: Option<NodeExpr>,
     },
+    /// A kernel is installed in a slot, while whoever runs goes on.
+    InstallKernel {
+        /// Of which nodes.
+        node: NodeExpr,
+        /// What.
+        install: Install,
+    },
     /// Faults at random.
     Chaos {
         /// Which.
@@ -425,6 +457,7 @@ impl Action {
             Self::Sleep { .. } => "sleep",
             Self::Repeat { .. } => "repeat",
             Self::Image { .. } => "image",
+            Self::InstallKernel { .. } => "install_kernel",
             Self::Chaos { .. } => "chaos",
         }
     }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use quorate_base::capacity::RECORD_PITCH;
 use quorate_base::{ClusterId, FenceMethod, NodeId, NodeSet, Preempted, Registrants, Timing};
-use quorate_database::{MachineId, Region, layout};
-use quorate_image::{CreateOptions, Damage, ImageError};
+use quorate_database::{BootChoice, KernelSlot, MachineId, Region, layout};
+use quorate_image::{CreateOptions, Damage, ImageError, KernelError, bootable_bytes, kernels};
 use quorate_launch::iscsi::Disk;
 use quorate_launch::{
-    Accel, Cluster, ClusterOptions, DiskCut, DiskOperation, DiskRule, Extent, LaunchError, Nic, Progress, Tools, Trick,
-    hobby_os, identity, interrupt,
+    Accel, BootPath, Cluster, ClusterOptions, DiskCut, DiskOperation, DiskRule, Extent, LaunchError, Nic, Progress,
+    Tools, Trick, hobby_os, identity, interrupt,
 };
 use quorate_switch::Fault;
 use quorate_trace::{Line, TraceStore};
@@ -27,8 +27,8 @@ use crate::backend::{Backend, DiskView, Trouble};
 use crate::belief::state_of;
 use crate::chaos::Kind;
 use crate::model::{
-    Action, Condition, DiskFault, ImageEdit, Inject, Kernel, Level, MachineVerb, Records, Scenario, StartOptions,
-    StepKind,
+    Action, Condition, DiskFault, ImageEdit, Inject, Install, Kernel, Level, MachineVerb, Records, Scenario,
+    StartOptions, StepKind,
 };
 use crate::shared::Shared;
 use crate::words::{ends_the_kernel, words};
@@ -51,6 +51,9 @@ const SUPERBLOCK_BIT: u32 = 800;
 /// How often a disk that is being written is read before what is found counts.
 const READ_ATTEMPTS: u32 = 5;
 
+/// How long firmware may take to come to a kernel at most. OVMF under TCG takes three seconds on a quiet host.
+const FIRMWARE_US: u64 = 120_000_000;
+
 /// Bytes at either end of an image within which both partition tables stand, for blocks of 512 and 4096 bytes.
 const TABLE_BYTES: usize = 64 << 10;
 
@@ -71,6 +74,8 @@ pub struct WorldOptions {
     pub seed: u64,
     /// How processors are made.
     pub accel: Accel,
+    /// How machines come to their kernel.
+    pub boot: BootPath,
     /// Which NIC.
     pub nic: Nic,
     /// What stands behind the shared disk.
@@ -108,6 +113,7 @@ impl WorldOptions {
             levels: Vec::new(),
             seed: 1,
             accel: Accel::Auto,
+            boot: BootPath::Direct,
             nic: Nic::Virtio,
             disk: Disk::Image,
             image: None,
@@ -141,6 +147,7 @@ impl WorldOptions {
             preempted: scenario.preempted,
             registrants: scenario.registrants,
             groups: scenario.groups,
+            boot: scenario.boot,
             nic: scenario.nic,
             levels: scenario.levels.clone(),
             seed: scenario.seed,
@@ -178,6 +185,8 @@ pub struct World {
     diskless: NodeSet,
     /// The other kernel, if a machine boots it.
     hobby_os: Option<PathBuf>,
+    /// The node image, for slots.
+    elf: Arc<[u8]>,
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Trouble {
@@ -210,6 +219,10 @@ impl World {
     /// If the image is not one for these nodes, or something cannot be made.
     pub fn new(options: WorldOptions, tools: &Tools) -> Result<Self, Trouble> {
         let (preempted, registrants) = options.disk.preemption();
+        let bootstrap = match (options.boot, &tools.uefi) {
+            (BootPath::Uefi, Some(uefi)) => Some(uefi.bootstrap.to_vec()),
+            _ => None,
+        };
         let create = CreateOptions {
             nodes: options.nodes,
             timing: options.timing,
@@ -217,6 +230,8 @@ impl World {
             preempted: options.preempted.unwrap_or(preempted),
             registrants: options.registrants.unwrap_or(registrants),
             machines: machine_ids(options.nodes),
+            bytes: if bootstrap.is_some() { bootable_bytes(options.nodes) } else { CreateOptions::default().bytes },
+            bootstrap,
             ..CreateOptions::default()
         };
         let shared = Shared::new(&options.disk, options.image.as_deref(), &create, options.block_size, tools)?;
@@ -227,6 +242,10 @@ impl World {
             return Err(Trouble::Broken(format!(
                 "{path} configures {has} nodes, {wanted} are wanted: give another --disk"
             )));
+        }
+        if options.boot == BootPath::Uefi {
+            make_bootable(shared.image(), options.nodes, &tools.elf)?;
+            shared.publish()?;
         }
         let hobby_os = if options.hobby_os {
             let mut tell = |progress: Progress<'_>| {
@@ -247,6 +266,7 @@ impl World {
             block_size: options.block_size,
             seed: options.seed,
             accel: options.accel,
+            boot: options.boot,
             nic: options.nic,
             iscsi: shared.portal(),
             disk_faults: options.disk_faults,
@@ -256,7 +276,8 @@ impl World {
         let cluster = Cluster::new(cluster_options, tools, store)?;
         let database_at = quorate_image::Image::open(shared.image(), false).map_err(image_failed)?.offset(0);
         let (cluster_id, diskless) = (dump.cluster, NodeSet::EMPTY);
-        Ok(Self { cluster, shared, other: None, database_at, options, cluster_id, diskless, hobby_os })
+        let elf = tools.elf.clone();
+        Ok(Self { cluster, shared, other: None, database_at, options, cluster_id, diskless, hobby_os, elf })
     }
 
     /// The machines.
@@ -340,6 +361,59 @@ impl World {
     }
 }
 
+fn kernels_failed(error: KernelError) -> Trouble {
+    broken(&error)
+}
+
+/// Sees to it that every node has a kernel in a slot and is known by its machine. What an image has already stays.
+fn make_bootable(image: &Path, nodes: u8, elf: &[u8]) -> Result<(), Trouble> {
+    let old = |error| match error {
+        KernelError::NoPartition => broken(&format!("{}: {error}, or boot directly", image.display())),
+        other => kernels_failed(other),
+    };
+    let slots = kernels::list(image).map_err(old)?;
+    for node in NodeId::first(nodes) {
+        if slots.iter().all(|s| s.node != node || s.installed.is_none()) {
+            kernels::install(image, node, KernelSlot::A, elf, "").map_err(kernels_failed)?;
+        }
+        let machine = MachineId { uuid: Some(identity::uuid(node.get())), mac: Some(identity::mac(node.get())) };
+        quorate_image::edit_node(image, node, |config| {
+            if config.machine == MachineId::default() {
+                config.machine = machine;
+            }
+        })
+        .map_err(image_failed)?;
+    }
+    Ok(())
+}
+
+/// Why a step cannot be done on machines that come to their kernel so, if it cannot.
+pub fn refusal_of_boot(boot: BootPath, step: &StepKind) -> Option<String> {
+    use ImageEdit::{Cut, DamageSuperblock, Erase, Foreign, Short, Version};
+    let StepKind::Do(action) = step else { return None };
+    match (boot, action) {
+        (BootPath::Direct, Action::InstallKernel { .. }) => {
+            Some("machines boot directly, not from slots; boot = \"uefi\"".into())
+        }
+        (BootPath::Direct, Action::Image { edit, .. }) if edit.is_of_slots() => {
+            Some("machines boot directly, not from slots; boot = \"uefi\"".into())
+        }
+        (BootPath::Uefi, Action::Start { options, .. }) if options.as_node.is_some() => {
+            Some("`as`: a machine that boots from the disk is the node whose record names it; boot = \"direct\"".into())
+        }
+        (BootPath::Uefi, Action::Start { options, .. }) if !options.disk => {
+            Some("without its disk a machine has nothing to boot; boot = \"direct\"".into())
+        }
+        (BootPath::Uefi, Action::Start { options, .. }) if options.kernel != Kernel::NodeImage => {
+            Some("that kernel has no entry for the bootstrap; boot = \"direct\"".into())
+        }
+        (BootPath::Uefi, Action::Image { edit: Cut | DamageSuperblock | Erase | Foreign | Short | Version, .. }) => {
+            Some("with such a disk a machine does not come to its kernel; boot = \"direct\"".into())
+        }
+        _ => None,
+    }
+}
+
 /// Why a fault of single requests is refused.
 const NO_REQUESTS: &str = "over iSCSI the harness sees no single requests; disk = \"image\"";
 
@@ -378,7 +452,8 @@ fn ports(nodes: NodeSet) -> Vec<usize> {
 
 impl Backend for World {
     fn refuses(&self, action: &Action) -> Option<String> {
-        refusal(&self.options.disk, &StepKind::Do(action.clone()))
+        let step = StepKind::Do(action.clone());
+        refusal(&self.options.disk, &step).or_else(|| refusal_of_boot(self.options.boot, &step))
     }
 
     fn refuses_condition(&self, condition: &Condition) -> Option<String> {
@@ -424,7 +499,10 @@ impl Backend for World {
         if self.options.test_commands {
             words.push("test_commands=1".to_owned());
         }
-        if options.cluster {
+        if self.options.boot == BootPath::Uefi {
+            // Who it is, and of which cluster, the bootstrap finds out and says.
+            words.retain(|word| !word.starts_with("node="));
+        } else if options.cluster {
             words.push(format!("cluster={}", self.cluster_id));
         }
         let started = match (options.kernel, &self.hobby_os) {
@@ -529,6 +607,10 @@ impl Backend for World {
                 quorate_image::damage(path, Region::Superblock(*copy), Damage::Flip(SUPERBLOCK_BIT))
             }),
             ImageEdit::Version => quorate_image::set_version(path, UNKNOWN_VERSION),
+            ImageEdit::DamageKernel(slot) => return kernels::damage(path, node()?, slot).map_err(kernels_failed),
+            ImageEdit::BootSlot(slot) => {
+                return kernels::choose(path, node()?, BootChoice::of(slot)).map_err(kernels_failed);
+            }
             ImageEdit::Foreign => quorate_image::set_cluster(path, ClusterId(ANOTHER_CLUSTER)),
             ImageEdit::Short => quorate_image::shorten(path),
             ImageEdit::Erase | ImageEdit::Cut | ImageEdit::NoBackup => {
@@ -543,6 +625,22 @@ impl Backend for World {
         };
         done.map_err(image_failed)?;
         self.shared.publish()
+    }
+
+    fn install_kernel(&mut self, node: NodeId, install: &Install) -> Result<(), Trouble> {
+        let path = self.shared.image();
+        let relabelled = install.version.as_ref().map(|version| kernels::relabelled(&self.elf, version));
+        let relabelled = relabelled.transpose().map_err(kernels_failed)?;
+        let elf = relabelled.as_deref().unwrap_or(&self.elf);
+        kernels::install(path, node, install.slot, elf, "").map_err(kernels_failed)?;
+        if install.boot {
+            kernels::choose(path, node, BootChoice::of(install.slot)).map_err(kernels_failed)?;
+        }
+        Ok(())
+    }
+
+    fn firmware_us(&self) -> u64 {
+        if self.options.boot == BootPath::Uefi { FIRMWARE_US } else { 0 }
     }
 
     fn regions(&mut self) -> Result<BTreeMap<String, String>, Trouble> {

@@ -83,6 +83,12 @@ impl Shared {
         }
         let image = given.map_or_else(temporary_image, Path::to_owned);
         let mut shared = Self { target: None, foreign: None, own: given.is_none(), image };
+        if let (Disk::Iscsi(portal), Some(_)) = (disk, &create.bootstrap) {
+            // Only its database is looked at and written, not what machines boot from.
+            return Err(Trouble::Broken(format!(
+                "{portal} is not ours: machines boot by UEFI from an image, tgt or lio only"
+            )));
+        }
         if let Disk::Iscsi(portal) = disk {
             shared.foreign = Some(portal.clone());
             shared.adopt(portal, create)?;

@@ -47,6 +47,30 @@ fn fails(more: &str, mut fake: Fake) -> String {
 }
 
 #[test]
+fn the_time_that_firmware_takes_does_not_count_in_a_wait() {
+    let late = || vec![(7_000, boot(2, 1)), (7_004, view(2, 1, 64, 1, ["joining"; 3], [1; 3]))];
+    let step = r#"step = [{ do = "start", node = 2 }, { wait = "event", ev = "boot", node = 2, within_ms = 100 },
+        { wait = "event", ev = "view", node = 2, within_ms = 1 }]"#;
+    // Without firmware 7 s are not within 100 ms.
+    assert!(!play_top(step, &mut Fake::default().on("start 2", late())).ok());
+    // With one that may take so long they are, but not if it may take less.
+    let mut fake = Fake { firmware_us: 10_000_000, ..Fake::default() }.on("start 2", late());
+    let outcome = play_top(step, &mut fake);
+    assert_eq!(outcome.held, 1, "the machine's time counts again from its first word on: {outcome:#?}");
+    let mut short = Fake { firmware_us: 5_000_000, ..Fake::default() }.on("start 2", late());
+    assert_eq!(play_top(step, &mut short).held, 0);
+}
+
+#[test]
+fn kernels_are_installed_on_the_nodes_that_are_named() {
+    let step = r#"step = [{ do = "install_kernel", node = [0, 2], slot = "b", version = "next" },
+        { do = "install_kernel", node = 1, slot = "a", boot = false }]"#;
+    let mut fake = Fake::default();
+    assert!(play_top(step, &mut fake).ok());
+    assert_eq!(fake.done[..3], ["install 0 b next boot", "install 2 b next boot", "install 1 a as built"]);
+}
+
+#[test]
 fn a_wait_ends_with_the_event_not_with_its_time() {
     let fake = holds("", world());
     assert_eq!(fake.now_us, 12_000);

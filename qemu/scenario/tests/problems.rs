@@ -64,6 +64,28 @@ fn the_kernel_of_a_machine_is_one_that_there_is() {
 }
 
 #[test]
+fn kernels_in_slots_have_a_slot_and_a_version_that_fits() {
+    for (step, want) in [
+        (r#"{ do = "install_kernel", node = 0 }"#, "has no `slot`"),
+        (r#"{ do = "install_kernel", node = 0, slot = "c" }"#, "unknown slot: `c`"),
+        (r#"{ do = "install_kernel", slot = "a" }"#, "has no `node`"),
+        (r#"{ do = "install_kernel", node = 0, slot = "a", version = "a b" }"#, "`a b` is no version"),
+        (r#"{ do = "image", edit = "damage-kernel", node = 0 }"#, "has no `slot`"),
+        (r#"{ do = "image", edit = "boot-slot", slot = "a" }"#, "has no `node`"),
+    ] {
+        let said = one_step(step);
+        assert!(said.contains(want), "{step}: {said}");
+    }
+    let text = format!("boot = \"uefi\"\n{}", with_steps(r#"{ do = "install_kernel", node = 0, slot = "b" }"#));
+    let scenario = Scenario::parse(Source::new("a.toml", text)).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(scenario.boot, quorate_launch::BootPath::Uefi);
+    assert!(
+        one(&format!("boot = \"bios\"\n{}", with_steps(r#"{ do = "start", node = 0 }"#)))
+            .contains("unknown boot: `bios`")
+    );
+}
+
+#[test]
 fn the_head_of_the_file() {
     let step = "step = [{ expect = \"master\" }]\n";
     let cases = [

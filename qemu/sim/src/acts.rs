@@ -73,6 +73,13 @@ impl World {
         }
     }
 
+    /// What a machine's next boot says of its kernel: its version, and its command line.
+    pub fn set_kernel(&mut self, m: usize, version: String, cmdline: String) {
+        if let Some(machine) = self.machines.get_mut(m) {
+            machine.kernel = (version, cmdline);
+        }
+    }
+
     /// A line is typed at a node's console. Gives what it answers; `None` if nobody does: it is off or stands still.
     pub fn command(&mut self, m: usize, line: &str) -> Option<String> {
         let machine = self.machines.get_mut(m).filter(|machine| machine.is_live())?;

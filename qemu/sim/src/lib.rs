@@ -39,6 +39,7 @@ pub mod scenario;
 mod schedule;
 mod settle;
 mod shrink;
+mod slots;
 mod told;
 mod truth;
 mod turn;

@@ -21,6 +21,8 @@ pub struct Machine {
     /// Its next boot has group services, level 10.
     pub(crate) with_groups: bool,
     pub(crate) groups: Option<Box<Groups>>,
+    /// What its next boot says of its kernel: version and command line.
+    pub(crate) kernel: (String, String),
     /// The levels beside membership that its next boot declares.
     pub levels: Vec<ProbeLevel>,
     /// Those that its last boot declared.
@@ -81,6 +83,7 @@ impl Machine {
             probes: Probes::new(),
             with_groups: false,
             groups: None,
+            kernel: (env!("CARGO_PKG_VERSION").to_owned(), String::new()),
             levels: Vec::new(),
             booted_with: Vec::new(),
             boots: 0,

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use quorate_base::{Ballot, ClusterId, HaltReason, NodeId, NodeSet, View, ViewName};
 use quorate_database::sealed::{VERSION_AT, reseal};
 use quorate_database::{BallotBlock, Heartbeat, NodeConfig, Region, Superblock, layout};
+use quorate_launch::BootPath;
 use quorate_node::ProbeLevel;
 use quorate_scenario::backend::{Backend, DiskView, Trouble};
-use quorate_scenario::model::{Action, Condition, DiskFault, ImageEdit, Inject, MachineVerb, Records, StartOptions};
+use quorate_scenario::model::{
+    Action, Condition, DiskFault, ImageEdit, Inject, Install, MachineVerb, Records, StartOptions,
+};
 use quorate_scenario::{Outcome, Scenario, run};
 use quorate_switch::Fault;
 use quorate_trace::Line;
@@ -21,10 +24,14 @@ use crate::database::Database;
 use crate::disk::{PathFaults, Trick};
 use crate::faults::{Faults, LastWrite};
 use crate::reservation::TargetKind;
+use crate::slots::Slots;
 use crate::world::{Broken, Setup, World};
 
 /// As the node image says it.
 const SHORT: &str = "its partition is shorter than a membership database";
+
+/// The nearest word that a node has for what the bootstrap says.
+const NO_KERNEL: &str = "no kernel in either slot";
 
 /// Whose a foreign disk is.
 const ANOTHER_CLUSTER: ClusterId = ClusterId(*b"another cluster!");
@@ -35,6 +42,8 @@ pub struct ScenarioWorld {
     world: World,
     nodes: u8,
     cluster: ClusterId,
+    /// The nodes' slots, if they boot from them.
+    slots: Option<Vec<Slots>>,
     /// There is no database on the disk to be found, or it has no room.
     unfit: Option<HaltReason>,
 }
@@ -84,7 +93,8 @@ impl ScenarioWorld {
             world.set_groups(node.index(), scenario.groups);
         }
         let cluster = world.cluster();
-        Self { world, nodes: scenario.nodes, cluster, unfit: None }
+        let slots = (scenario.boot == BootPath::Uefi).then(|| vec![Slots::default(); usize::from(scenario.nodes)]);
+        Self { world, nodes: scenario.nodes, cluster, slots, unfit: None }
     }
 
     fn each_link(&mut self, from: NodeSet, to: NodeSet, mut change: impl FnMut(&mut World, NodeId, NodeId)) {
@@ -118,6 +128,10 @@ impl ScenarioWorld {
                 self.world.disk.put(layout::superblock(copy), superblock.encode(copy));
             }
         }
+    }
+
+    fn slots_of(&mut self, node: NodeId) -> Option<&mut Slots> {
+        self.slots.as_mut()?.get_mut(node.index())
     }
 
     fn set_foreign(&mut self) {
@@ -188,8 +202,15 @@ impl Backend for ScenarioWorld {
 
     fn start(&mut self, node: NodeId, options: &StartOptions) -> Result<(), Trouble> {
         let told = options.identity.then_some(options.as_node.unwrap_or(node));
+        let mut no_kernel = None;
+        if let Some(slots) = self.slots_of(node) {
+            match slots.boot() {
+                Some((version, words)) => self.world.set_kernel(node.index(), version, words),
+                None => no_kernel = Some(HaltReason::DatabaseDamaged { what: NO_KERNEL }),
+            }
+        }
         self.world.boot(node.index(), told, options.cluster);
-        if let Some(reason) = self.unfit.or((!options.disk).then_some(HaltReason::NoDisk)) {
+        if let Some(reason) = self.unfit.or(no_kernel).or((!options.disk).then_some(HaltReason::NoDisk)) {
             self.world.end(node.index(), reason);
         }
         Ok(())
@@ -320,6 +341,23 @@ impl Backend for ScenarioWorld {
             ImageEdit::Erase | ImageEdit::Cut => self.unfit = Some(HaltReason::NoDisk),
             ImageEdit::Short => self.unfit = Some(HaltReason::DatabaseDamaged { what: SHORT }),
             ImageEdit::NoBackup => {}
+            ImageEdit::DamageKernel(slot) => {
+                if let Some(slots) = self.slots_of(node) {
+                    slots.damage(slot);
+                }
+            }
+            ImageEdit::BootSlot(slot) => {
+                if let Some(slots) = self.slots_of(node) {
+                    slots.choose(slot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn install_kernel(&mut self, node: NodeId, install: &Install) -> Result<(), Trouble> {
+        if let Some(slots) = self.slots_of(node) {
+            slots.install(install);
         }
         Ok(())
     }

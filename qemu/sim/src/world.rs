@@ -326,7 +326,8 @@ impl World {
             geometry: quorate_node_geometry(),
             trace_writes: true,
         };
-        match Node::new(boot, declarations(&machine.levels, machine.with_groups), env!("CARGO_PKG_VERSION"), "") {
+        let (version, cmdline) = &machine.kernel;
+        match Node::new(boot, declarations(&machine.levels, machine.with_groups), version, cmdline) {
             Ok(node) => {
                 machine.power_on(self.now, node, ppm);
                 machine.born_unclean = unclean;

@@ -87,7 +87,7 @@ pub fn unsafe_has_a_reason(source: &Source) -> Vec<String> {
 pub const UNSAFE_CRATES: [&str; 2] = ["arch/x86_64/", "drivers/bus/"];
 
 /// Other files in which `unsafe` may stand, in crates that therefore cannot forbid it as a whole.
-pub const UNSAFE_FILES: [&str; 8] = [
+pub const UNSAFE_FILES: [&str; 11] = [
     // The hobby OS: its HPET; its entry, ports and memory.
     "boot/hobby-os/src/clock.rs",
     "boot/hobby-os/src/machine.rs",
@@ -101,6 +101,10 @@ pub const UNSAFE_FILES: [&str; 8] = [
     "boot/node-image/src/log.rs",
     // The serial ports by their I/O addresses.
     "boot/node-image/src/ports.rs",
+    // The UEFI bootstrap: the firmware's services and tables; the jump into the kernel; the serial ports by their I/O addresses.
+    "boot/uefi/src/firmware.rs",
+    "boot/uefi/src/leave.rs",
+    "boot/uefi/src/ports.rs",
     // A fake register back end: a trait that is unsafe to implement.
     "drivers/serial/tests/port.rs",
 ];

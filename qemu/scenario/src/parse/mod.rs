@@ -15,8 +15,8 @@ use std::path::Path;
 use quorate_base::capacity::{BARRIERS_MAX, LEVEL_NAME_MAX, LEVELS_MAX, NODES_MAX};
 use quorate_base::timing::TimingError;
 use quorate_base::{Barriers, FenceMethod, NodeId, NodeSet, Preempted, Registrants, Timing};
-use quorate_launch::Nic;
 use quorate_launch::iscsi::Disk;
+use quorate_launch::{BootPath, Nic};
 use toml::de::DeTable;
 
 use crate::model::{Level, Scenario};
@@ -129,6 +129,7 @@ fn parse_text(source: &Source, findings: &Findings, at: usize) -> Option<(Scenar
     let timing_said = top.value("timing").is_some();
     let groups = top.flag("groups", false);
     let nic = word(&top, "nic", &Nic::WORDS).unwrap_or_default();
+    let boot = word(&top, "boot", &BootPath::WORDS).unwrap_or_default();
     let timing = top.value("timing").map_or(Some(Timing::DEFAULT), |v| timing(v, Timing::DEFAULT, &top));
     // A wrong `nodes` must not turn every node of the file into a second error.
     let configured = NodeSet::first(nodes.unwrap_or(NODES_MAX as u8));
@@ -157,6 +158,7 @@ fn parse_text(source: &Source, findings: &Findings, at: usize) -> Option<(Scenar
         preempted,
         registrants,
         groups,
+        boot,
         nic,
         levels,
         steps,

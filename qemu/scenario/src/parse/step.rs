@@ -3,18 +3,20 @@
 use std::collections::BTreeSet;
 
 use quorate_base::{NodeId, NodeSet, Timing};
+use quorate_database::KernelSlot;
+use quorate_database::kernel_slot::VERSION_MAX;
 use quorate_switch::{Fault, Hostile, pcap};
 
 use super::condition::{CONDITIONS, condition, regex};
 use super::node_expr;
 use super::table::{Table, Value, unknown};
 use super::word;
-use crate::model::{Action, ImageEdit, Inject, Kernel, MachineVerb, StartOptions, Step, StepKind};
+use crate::model::{Action, ImageEdit, Inject, Install, Kernel, MachineVerb, StartOptions, Step, StepKind};
 use crate::nodes::NodeExpr;
 use crate::source::Span;
 
 /// The verbs of `do`.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 34] = [
     "start",
     "kill",
     "pause",
@@ -47,8 +49,12 @@ const VERBS: [&str; 33] = [
     "sleep",
     "repeat",
     "image",
+    "install_kernel",
     "chaos",
 ];
+
+/// The slots of a node, as `slot` names them.
+const SLOTS: [(&str, KernelSlot); 2] = [("a", KernelSlot::A), ("b", KernelSlot::B)];
 
 /// The longest wait or sleep, ms.
 const TIME_MAX_MS: i64 = 3_600_000;
@@ -237,6 +243,13 @@ impl Scope {
                 Some(Action::Repeat { times: u32::try_from(times?.0).ok()?, steps: steps? })
             }
             "image" => self.image(table),
+            "install_kernel" => {
+                let node = self.target(table);
+                let slot = slot(table);
+                let version = version(table);
+                let boot = table.flag("boot", true);
+                Some(Action::InstallKernel { node: node?, install: Install { slot: slot?, version: version?, boot } })
+            }
             "chaos" => {
                 let node = if table.has("node") { self.target(table) } else { Some(NodeExpr::All) };
                 let chaos = super::chaos::chaos(table);
@@ -297,6 +310,8 @@ impl Scope {
                 let value = table.required("timing", "say which: timing = { lease = 700 }")?;
                 ImageEdit::Timing(super::timing(value, self.timing, table)?)
             }
+            ImageEdit::DamageKernel(_) => ImageEdit::DamageKernel(slot(table)?),
+            ImageEdit::BootSlot(_) => ImageEdit::BootSlot(slot(table)?),
             other => *other,
         };
         Some(Action::Image { edit, node })
@@ -362,6 +377,23 @@ fn what(table: &Table<'_>, kind: &str, word: &str) -> String {
         }
     }
     text
+}
+
+/// The `slot` that a step needs.
+fn slot(table: &Table<'_>) -> Option<KernelSlot> {
+    table.required("slot", "say which: slot = \"b\"")?;
+    word(table, "slot", &SLOTS)
+}
+
+/// What a kernel is to say of its version, if the step says it. The outer `None` is a finding.
+fn version(table: &Table<'_>) -> Option<Option<String>> {
+    let Some((text, span)) = table.text("version") else { return Some(None) };
+    if text.is_empty() || text.len() > VERSION_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        let message = format!("`{text}` is no version: 1 to {VERSION_MAX} letters, digits and signs, no blanks");
+        table.findings.add(span, message, "another one is needed");
+        return None;
+    }
+    Some(Some(text.to_owned()))
 }
 
 fn machine_verb(verb: &str) -> Option<MachineVerb> {

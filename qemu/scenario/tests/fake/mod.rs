@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate_base::{NodeId, NodeSet};
 use quorate_scenario::Scenario;
 use quorate_scenario::backend::{Backend, DiskView, Trouble};
-use quorate_scenario::model::{Action, Condition, DiskFault, ImageEdit, Inject, MachineVerb, StartOptions};
+use quorate_scenario::model::{Action, Condition, DiskFault, ImageEdit, Inject, Install, MachineVerb, StartOptions};
 use quorate_scenario::source::Source;
 use quorate_switch::Fault;
 use quorate_trace::Line;
@@ -31,6 +31,8 @@ pub struct Fake {
     /// Regions after the next snapshot.
     pub regions_later: Option<BTreeMap<String, String>>,
     pub interrupt: bool,
+    /// How long a machine may take to its first word, µs.
+    pub firmware_us: u64,
     pub finished: bool,
     pub seq: u64,
     pub count: usize,
@@ -136,6 +138,14 @@ impl Backend for Fake {
     fn heal(&mut self, between: Option<(NodeSet, NodeSet)>) -> Result<(), Trouble> {
         self.did(between.map_or_else(|| "heal all".to_owned(), |(a, b)| format!("heal {a} to {b}")));
         Ok(())
+    }
+    fn install_kernel(&mut self, node: NodeId, install: &Install) -> Result<(), Trouble> {
+        let version = install.version.as_deref().unwrap_or("as built");
+        self.did(format!("install {node} {} {version}{}", install.slot, if install.boot { " boot" } else { "" }));
+        Ok(())
+    }
+    fn firmware_us(&self) -> u64 {
+        self.firmware_us
     }
     fn disk(&mut self, fault: Option<DiskFault>, node: NodeId) -> Result<(), Trouble> {
         self.did(fault.map_or_else(|| format!("disk_heal {node}"), |f| format!("{f:?} {node}")));
