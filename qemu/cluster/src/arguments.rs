@@ -465,6 +465,9 @@ pub struct SimOptions {
     /// Try each step of each node as its last one, in scripted runs
     #[arg(long, conflicts_with_all = ["files", "seeds"])]
     pub crash_points: bool,
+    /// Group services on every node, with traffic: jobs, messages, ACK rounds, merges, domains; without it every eighth seed has it
+    #[arg(long, conflicts_with_all = ["files", "replay", "crash_points"])]
+    pub groups: bool,
     /// With --crash-points: every so many-th pair of crashes
     #[arg(long, default_value_t = 16, requires = "crash_points", value_name = "N")]
     pub pairs_every: usize,
