@@ -154,6 +154,9 @@ impl Groups {
         self.threads.retain(|t| engine.job(t.job).is_some());
         self.loads.retain(|l| engine.job(l.job).is_some());
         let mut did = false;
+        let hangs = |job: JobId| self.threads.iter().any(|t| t.job == job && t.hang);
+        // A thread that does not return sends nothing any more.
+        self.loads.iter_mut().filter(|l| hangs(l.job)).for_each(Load::stop);
         for t in self.threads.iter_mut().filter(|t| !t.hang) {
             let mut bytes = heapless::Vec::<u8, MESSAGE_MAX>::new();
             let mut load = self.loads.iter_mut().find(|l| l.job == t.job);

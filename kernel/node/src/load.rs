@@ -118,6 +118,11 @@ impl Load {
         (self.left, self.since, self.times) = (count, self.sent, Times::default());
     }
 
+    /// What was not sent yet is not sent any more.
+    pub(crate) fn stop(&mut self) {
+        self.left = 0;
+    }
+
     /// Sends what has room. True if anything was sent.
     pub(crate) fn send(&mut self, engine: &mut Engine, ctx: &mut Context<'_>) -> bool {
         if !matches!(engine.job(self.job), Some(JobState::Member(_))) {

@@ -40,8 +40,8 @@ pub(crate) fn draw(seed: u64, nodes: u8, damage_us: u64) -> Vec<Step> {
             0 => 0,
             1 => traffic.random.below(2_000),
             2 => traffic.random.below(20_000),
-            3 | 4 => traffic.random.below(150_000),
-            _ => traffic.random.below(500_000),
+            3 | 4 => traffic.random.below(80_000),
+            _ => traffic.random.below(300_000),
         };
         if at_us >= damage_us {
             return steps;
