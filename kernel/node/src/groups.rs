@@ -65,8 +65,15 @@ impl Groups {
         let mut did = false;
         while let Some((from, life, payload)) = node.take_group_message() {
             did = true;
-            let receive =
-                |outside: &mut dyn Outside| engine.receive(from, life, &payload, &mut Context { now, outside });
+            let more = node.has_group_message();
+            let receive = |outside: &mut dyn Outside| {
+                let ctx = &mut Context { now, outside };
+                if more {
+                    engine.receive_one_of_many(from, life, &payload, ctx);
+                } else {
+                    engine.receive(from, life, &payload, ctx);
+                }
+            };
             node.with_groups(now, ports, receive);
         }
         if let Some(notification) = node.take_notification(LEVEL.order) {
@@ -204,7 +211,7 @@ pub(crate) fn trace_told(told: &Told<'_>, trace: &mut quorate_base::Trace<'_>, m
             epoch: GroupEpoch { counter: epoch.counter, node: epoch.node },
             nodes: roster.nodes(),
         },
-        Told::Message { at, group, from, to_node, bytes, .. } => {
+        Told::Message { at, group, from, to_node, bytes, len, .. } => {
             let text = bytes.get(..bytes.len().min(32)).unwrap_or_default();
             let text = core::str::from_utf8(text).ok().filter(|t| !t.chars().any(char::is_control));
             Event::GroupMessage {
@@ -212,7 +219,7 @@ pub(crate) fn trace_told(told: &Told<'_>, trace: &mut quorate_base::Trace<'_>, m
                 from: from.node,
                 job: &from.name,
                 to: *to_node,
-                bytes: bytes.len() as u32,
+                bytes: *len as u32,
                 text: text.unwrap_or_default(),
             }
         }

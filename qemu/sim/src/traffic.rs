@@ -123,12 +123,15 @@ impl Traffic {
             1 | 2 => self.random.between(20, 100),
             _ => self.random.between(1, 20),
         };
-        let bytes = match self.random.below(4) {
-            0 => 0,
-            1 => self.random.below(100),
-            2 => self.random.below(BYTES_MAX),
-            _ => BYTES_MAX,
+        let bytes = match self.random.below(8) {
+            0 | 1 => 0,
+            2 | 3 => self.random.below(100),
+            4 | 5 => self.random.below(PART_MAX),
+            6 => PART_MAX,
+            _ => self.random.below(BYTES_MAX + 1),
         };
+        // Long ones are as many frames.
+        let count = if bytes > PART_MAX { count.min(30) } else { count };
         let outstanding = if self.random.below(3) == 0 { 1 } else { self.random.between(1, 64) };
         self.type_at(node, format!("job load {group} {job} {count} {bytes} {outstanding}"));
     }
@@ -166,6 +169,9 @@ impl Traffic {
 
 /// The longest message that is sent.
 const BYTES_MAX: u64 = quorate_groups::capacity::MESSAGE_MAX as u64;
+
+/// The longest that goes in one frame.
+const PART_MAX: u64 = quorate_groups::capacity::PART_MAX as u64;
 
 #[cfg(test)]
 mod tests {
