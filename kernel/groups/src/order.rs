@@ -22,7 +22,7 @@ const RESEND_MAX: u64 = 8;
 
 /// How much may go by before the sequencer is told at once that windows may open, in frames.
 const TELL_CONTROL: u64 = CONTROL_WINDOW as u64 / 4;
-const TELL_DATA: u32 = DATA_WINDOW as u32 / 4;
+const TELL_DATA: u32 = DATA_WINDOW as u32 / 2;
 
 impl Engine {
     pub(crate) fn is_sequencer_of(&self, epoch: EpochId) -> bool {
@@ -170,6 +170,8 @@ impl Engine {
         }
         if !self.epoch_others().is_empty() {
             ctx.send(Destination::All, &Message::Ordered { epoch, order, node, stream, number, body: &body });
+            // Who gives out a place has all up to it: nobody needs to be told twice.
+            self.said.held = self.held;
         }
     }
 

@@ -135,7 +135,9 @@ fn native(short: bool, program: &Path, report: &mut Report) -> Result<(), Troubl
                 (1, false) => " (another)",
                 _ => "",
             };
+            let before = cluster.ran_ns();
             let came = load(&mut cluster, case, from, count / u32::from(case.senders))?;
+            let ran = before.and_then(|before| Some(cluster.ran_ns()? - before));
             let name = format!("native: {}{who}", case.name());
             let row = report.single("groups", &name, "msg/s", came.per_s().round());
             if let Some(peer) = case.peer {
@@ -147,6 +149,10 @@ fn native(short: bool, program: &Path, report: &mut Report) -> Result<(), Troubl
                 row.at_most(PEER_P50_US, format!("CPG {PEER_P50_US}"));
             }
             report.single("groups", "  p99", "us", came.p99_us as f64);
+            if let Some(ran) = ran {
+                let each = ran as f64 / 1000.0 / came.count as f64;
+                report.single("groups", "  processor time of all nodes", "us per message", each);
+            }
         }
     }
     Ok(())

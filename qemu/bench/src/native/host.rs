@@ -26,8 +26,8 @@ const LOOK: Duration = Duration::from_micros(60);
 /// It sleeps no longer than this, so that lines and the disk's answers are seen to.
 const SLEEP_US: u64 = 1000;
 
-/// Datagrams that are taken before what they brought is seen to.
-const BATCH: usize = 16;
+/// Datagrams that are taken before what they brought is seen to: as many as the node keeps for group services.
+const BATCH: usize = 8;
 
 /// Ends an answer.
 pub const END: &str = ".";
@@ -178,8 +178,6 @@ impl Host {
             let mut ports = Ports { post: &mut *link, sink: &mut NoTrace };
             node.handle(clock.now(), Input::Datagram(bytes), &mut ports);
             taken += 1;
-            // The node's own buffer for group services is small: it is emptied after each.
-            while groups.poll(clock.now(), node, &mut ports) {}
             came = if taken < BATCH { link.socket.recv(&mut datagram).ok() } else { None };
         }
         let mut ports = Ports { post: &mut *link, sink: &mut NoTrace };

@@ -127,6 +127,18 @@ impl Native {
         Ok(())
     }
 
+    /// For how long all processes have had a processor, ns; `None` where the system does not tell.
+    pub fn ran_ns(&self) -> Option<u64> {
+        let mut ran = 0;
+        for process in &self.nodes {
+            for thread in std::fs::read_dir(format!("/proc/{}/task", process.child.id())).ok()? {
+                let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+                ran += text.split_whitespace().next()?.parse::<u64>().ok()?;
+            }
+        }
+        Some(ran)
+    }
+
     /// Types a line at a node's console.
     ///
     /// # Errors
