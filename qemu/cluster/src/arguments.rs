@@ -45,6 +45,17 @@ pub enum Verb {
     Ask(AskOptions),
     /// Show a trace as one self-contained HTML page
     Report(ReportOptions),
+    /// A node as a host process, for `bench groups`: its console is standard input and output
+    #[command(hide = true)]
+    HostNode {
+        /// Its id
+        id: u8,
+        /// The file that is the shared disk
+        disk: PathBuf,
+        /// All nodes' UDP ports on the loopback interface, in the order of their ids
+        #[arg(value_delimiter = ',')]
+        ports: Vec<u16>,
+    },
     /// Measure
     Bench {
         /// Which benchmarks; all if none is named
