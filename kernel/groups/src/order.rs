@@ -66,7 +66,7 @@ impl Engine {
             return;
         }
         // Whose places are to be given out waits at the sequencer: no more than has room there.
-        let ahead = (WAITING_MAX / self.epoch_nodes().len().max(1) as usize).max(1);
+        let ahead = (WAITING_MAX / self.epoch_nodes().len().max(1)).max(1);
         let mut repeated = 0;
         self.out.submit(ctx.now, again, ahead, |stream, number, body| {
             repeated += u64::from(again > quorate_base::Instant::ZERO);
