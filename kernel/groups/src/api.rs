@@ -8,13 +8,13 @@ use core::fmt;
 use heapless::Vec;
 use quorate_base::Instant;
 
-use crate::capacity::{GROUP_DATA_MAX, MESSAGE_MAX, PROTOCOL_BYTES_MAX, THREADS_MAX};
+use crate::capacity::{GROUP_DATA_MAX, MESSAGE_MAX, PART_MAX, PROTOCOL_BYTES_MAX, THREADS_MAX};
 use crate::domain::{DomainAsk, DomainOp};
 use crate::engine::{Context, Engine};
 use crate::item::{Item, Items, MemberId, Name, Position, Reason, Stream};
 use crate::job::{Change, JobId, JobState};
 use crate::member::{MemberSet, SUBGROUPS_MAX};
-use crate::outbox::Full;
+use crate::outbox::{Full, Put};
 
 /// Why a call has no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +90,17 @@ pub struct WorkStep {
     pub bytes: Vec<u8, PROTOCOL_BYTES_MAX>,
 }
 
+/// The next message for a job.
+struct NextMessage {
+    /// The place of the frame in which it begins.
+    begins: u64,
+    from: MemberId,
+    /// It is for this job alone.
+    private: bool,
+    /// Its last frame, and where in that it ends; `None`: not all of it is there yet.
+    end: Option<(u64, usize)>,
+}
+
 /// What a work thread takes next, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
@@ -97,7 +108,7 @@ pub enum Taken {
     Message {
         /// From whom.
         from: MemberId,
-        /// Its frame's place.
+        /// The place of the frame in which it begins.
         order: u64,
         /// To this job alone.
         private: bool,
@@ -206,7 +217,12 @@ impl Engine {
         if bytes.len() > MESSAGE_MAX {
             return Err(CallError::TooLong { max: MESSAGE_MAX });
         }
-        self.out.push(stream, &Item::Data { member, to, bytes })?;
+        if bytes.len() > PART_MAX {
+            self.out.push_parts(stream, member, to, bytes)?;
+        } else if self.out.push(stream, &Item::Data { member, to, bytes })? == Put::Joined {
+            // The frame that it stands in waits for more.
+            return Ok(());
+        }
         self.turn(ctx);
         Ok(())
     }
@@ -292,76 +308,124 @@ impl Engine {
     /// A work thread takes the next message or change, if there is one. It lies there until it is taken, however long a thread
     /// is busy; meanwhile the group's senders are slowed, and nobody else.
     pub fn take(&mut self, id: JobId, out: &mut Vec<u8, MESSAGE_MAX>, ctx: &mut Context<'_>) -> Option<Taken> {
-        let message = self.next_message(id);
-        let change_at = self.jobs.get(id)?.changes.front().map(|c| c.at.order);
-        let taken = match (message, change_at) {
-            (Some((order, ..)), Some(change)) if change < order => self.take_change(id),
-            (None, Some(_)) => self.take_change(id),
-            (Some((order, end, from, private)), _) => {
-                out.clear();
-                if let Some(bytes) = self.bytes_at(id, order) {
-                    out.extend_from_slice(bytes).ok()?;
-                }
-                if let Some(job) = self.jobs.get_mut(id) {
-                    job.cursor = (order, end);
-                }
-                Some(Taken::Message { from, order, private })
+        let next = self.next_message(id);
+        let begins = next.as_ref().map(|n| n.begins);
+        let taken = if self.change_is_next(id, next.as_ref()) {
+            self.jobs.get_mut(id)?.changes.pop_front().map(Taken::Change)
+        } else {
+            let NextMessage { begins, from, private, end } = next?;
+            let end = end?;
+            self.copy_message(id, begins, from, end, out)?;
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.cursor = end;
             }
-            (None, None) => None,
+            Some(Taken::Message { from, order: begins, private })
         };
-        let more = self.has_next(id);
+        let next = self.next_message(id);
+        let more = next.as_ref().is_some_and(|n| n.end.is_some()) || self.change_is_next(id, next.as_ref());
         if let Some(job) = self.jobs.get_mut(id) {
             job.unread_since = more.then_some(ctx.now);
         }
-        self.drop_taken();
-        self.turn(ctx);
+        // While the frame has more for this job nothing changes for anybody else.
+        if next.map(|n| n.begins) != begins {
+            self.drop_taken();
+            self.turn(ctx);
+        }
         taken
     }
 
     /// Whether there is something to take.
     pub fn has_next(&self, id: JobId) -> bool {
-        self.jobs.get(id).is_some_and(|j| !j.changes.is_empty()) || self.next_message(id).is_some()
+        let next = self.next_message(id);
+        next.as_ref().is_some_and(|n| n.end.is_some()) || self.change_is_next(id, next.as_ref())
     }
 
-    fn take_change(&mut self, id: JobId) -> Option<Taken> {
-        self.jobs.get_mut(id)?.changes.pop_front().map(Taken::Change)
+    /// Whether a change stands before the next message. What happens between the parts of a message comes after it.
+    fn change_is_next(&self, id: JobId, next: Option<&NextMessage>) -> bool {
+        let change = self.jobs.get(id).and_then(|j| j.changes.front()).map(|c| c.at.order);
+        change.is_some_and(|change| next.is_none_or(|next| change < next.begins))
     }
 
-    /// The next message for a job: its frame's place, where in the frame it ends, from whom, and whether it is for it alone.
-    fn next_message(&self, id: JobId) -> Option<(u64, usize, MemberId, bool)> {
+    /// The next message for a job.
+    fn next_message(&self, id: JobId) -> Option<NextMessage> {
         let job = self.jobs.get(id)?;
         let member = job.member()?;
         let slot = self.tables.member(member)?.slot;
         let (from, at) = job.cursor;
-        let frames = self.store.iter().filter(|f| f.order >= from && f.order <= self.tables.order);
+        // A message in parts that has begun.
+        let mut open: Option<NextMessage> = None;
+        let frames = self.store.iter_from(from).take_while(|f| f.order <= self.tables.order);
         for f in frames.filter(|f| f.stream.slot() == Some(slot)) {
             let start = if f.order == from { at } else { 0 };
             for (range, item) in Items::from(&f.body, start) {
-                if let Item::Data { member: sender, to, .. } = item
-                    && to.is_none_or(|to| to == member)
-                {
-                    return Some((f.order, range.end, sender, to.is_some()));
+                let (sender, to, part) = match item {
+                    Item::Data { member, to, .. } => (member, to, None),
+                    Item::Part { member, to, offset, more, .. } => (member, to, Some((offset, more))),
+                    _ => continue,
+                };
+                if to.is_some_and(|to| to != member) {
+                    continue;
+                }
+                let end = Some((f.order, range.end));
+                let whole = NextMessage { begins: f.order, from: sender, private: to.is_some(), end };
+                match (part, &mut open) {
+                    (None, _) | (Some((0, false)), _) => return Some(whole),
+                    (Some((0, true)), open) => *open = Some(NextMessage { end: None, ..whole }),
+                    (Some((_, more)), Some(begun)) if begun.from == sender => {
+                        if !more {
+                            return Some(NextMessage { begins: begun.begins, ..whole });
+                        }
+                    }
+                    // Its beginning was before this member's time.
+                    (Some(_), open) => *open = None,
+                }
+            }
+        }
+        // Whose sender is no member any more is never finished.
+        let partial = self.tables.partial.get(usize::from(slot)).and_then(Option::as_ref);
+        open.filter(|begun| partial.is_some_and(|p| p.member == begun.from))
+    }
+
+    fn copy_message(
+        &self,
+        id: JobId,
+        begins: u64,
+        from: MemberId,
+        (last, end): (u64, usize),
+        out: &mut Vec<u8, MESSAGE_MAX>,
+    ) -> Option<()> {
+        let job = self.jobs.get(id)?;
+        let slot = self.tables.member(job.member()?)?.slot;
+        out.clear();
+        let frames = self.store.iter_from(begins).take_while(|f| f.order <= last);
+        for f in frames.filter(|f| f.stream.slot() == Some(slot)) {
+            let start = if job.cursor.0 == f.order { job.cursor.1 } else { 0 };
+            for (range, item) in Items::from(&f.body, start) {
+                match item {
+                    Item::Part { member, offset, bytes, .. } if member == from => {
+                        // One that began before and was not finished does not count.
+                        out.truncate(usize::from(offset));
+                        out.extend_from_slice(bytes).ok()?;
+                    }
+                    Item::Data { bytes, .. } if (f.order, range.end) == (last, end) => {
+                        out.clear();
+                        out.extend_from_slice(bytes).ok()?;
+                    }
+                    _ => {}
+                }
+                if (f.order, range.end) == (last, end) {
+                    return Some(());
                 }
             }
         }
         None
     }
 
-    fn bytes_at(&self, id: JobId, order: u64) -> Option<&[u8]> {
-        let job = self.jobs.get(id)?;
-        let member = job.member()?;
-        let start = if job.cursor.0 == order { job.cursor.1 } else { 0 };
-        Items::from(&self.store.get(order)?.body, start).find_map(|(_, item)| match item {
-            Item::Data { to, bytes, .. } if to.is_none_or(|to| to == member) => Some(bytes),
-            _ => None,
-        })
-    }
-
     /// Marks since when messages lie there.
     pub(crate) fn note_unread(&mut self, now: Instant) {
         for at in 0..self.jobs.list.len() {
             let Some(id) = self.jobs.list.get(at).filter(|j| j.unread_since.is_none()).map(|j| j.id) else { continue };
-            if self.next_message(id).is_some()
+            if self.next_message(id).is_some_and(|next| next.end.is_some())
                 && let Some(job) = self.jobs.get_mut(id)
             {
                 job.unread_since = Some(now);
@@ -375,9 +439,9 @@ impl Engine {
         let mut needs: Vec<(u8, u64), { crate::capacity::JOBS_MAX }> = Vec::new();
         for job in &self.jobs.list {
             let slot = job.member().and_then(|m| self.tables.member(m)).map(|m| m.slot);
-            if let (Some(slot), Some((order, ..))) = (slot, self.next_message(job.id)) {
+            if let (Some(slot), Some(next)) = (slot, self.next_message(job.id)) {
                 // One per job.
-                let _ = needs.push((slot, order));
+                let _ = needs.push((slot, next.begins));
             }
         }
         let applied = self.tables.order;

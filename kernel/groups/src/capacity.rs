@@ -24,8 +24,15 @@ pub const NAME_MAX: usize = 24;
 /// Bytes of a frame's items at most: what a datagram carries less the head of its message (31 bytes at most).
 pub const BODY_MAX: usize = 1320;
 
-/// Bytes of one group message at most: one frame less the head of its item (36 bytes at most).
-pub const MESSAGE_MAX: usize = 1280;
+/// Bytes of a message that goes in one item at most: a frame less the head of the item (36 bytes at most). A longer one goes in
+/// parts of this length, a frame each.
+pub const PART_MAX: usize = 1280;
+
+/// Bytes of one group message at most.
+pub const MESSAGE_MAX: usize = 16 * 1024;
+
+/// Frames of the longest message.
+pub const PARTS_MAX: usize = MESSAGE_MAX.div_ceil(PART_MAX);
 
 /// Bytes that a protocol is started with at most; every node keeps them while it runs.
 pub const PROTOCOL_BYTES_MAX: usize = 64;
@@ -37,22 +44,38 @@ pub const GROUP_DATA_MAX: usize = 512;
 /// delivers them is through with them.
 pub const CONTROL_WINDOW: usize = 16;
 
-/// Frames of messages of one group that may be ordered and not yet taken everywhere: a member that is slower slows all
-/// senders of its group, and nobody else.
+/// Frames of messages that each group may have ordered and not yet taken everywhere, whatever others do: a member that is
+/// slower slows all senders of its group, and nobody else.
 pub const DATA_WINDOW: usize = 8;
+
+/// So many more are there for all groups together: for floods, and for messages that are longer than a group's own window.
+pub const SHARED_WINDOW: usize = 24;
+
+/// Frames that one group may have at most: two groups that are slow do not take all of what is shared.
+pub const GROUP_WINDOW_MAX: usize = DATA_WINDOW + 16;
 
 /// Membership changes of the engines that may be ordered and not yet delivered. As many nodes may die one after another,
 /// each before the loss of the one before was dealt with; the next change waits.
 pub const ROSTERS_MAX: usize = 8;
 
 /// Frames that a node keeps at most.
-pub const STORE_MAX: usize = CONTROL_WINDOW + ROSTERS_MAX + GROUPS_MAX * DATA_WINDOW;
+pub const STORE_MAX: usize = CONTROL_WINDOW + ROSTERS_MAX + GROUPS_MAX * DATA_WINDOW + SHARED_WINDOW;
 
 /// Own frames of the control stream that are not delivered yet, at most.
 pub const OUT_CONTROL_MAX: usize = 6;
 
-/// Own frames of one group's stream that are not delivered yet, at most.
-pub const OUT_DATA_MAX: usize = 4;
+/// Own frames of one group's stream that are not delivered yet for which there is always room.
+pub const OUT_DATA: usize = 2;
+
+/// So many more are there for all groups together.
+pub const OUT_SHARED: usize = 16;
+
+/// Own frames of one group's stream that are not delivered yet, at most: the longest message has room, and one that waits for
+/// a closed window leaves something to the others.
+pub const OUT_GROUP_MAX: usize = OUT_DATA + PARTS_MAX;
+
+/// Own frames at most.
+pub const OUT_MAX: usize = OUT_CONTROL_MAX + GROUPS_MAX * OUT_DATA + OUT_SHARED;
 
 /// While so many own frames of a stream are on their way, one that is not full waits for more: a flood fills its frames, and
 /// a single message never waits.
@@ -71,5 +94,6 @@ pub const SNAPSHOT_MAX: usize = 16 * 1024;
 pub const REPEAT_US: u64 = 10_000;
 
 const _: () = assert!(BODY_MAX + 31 <= PAYLOAD_MAX);
-const _: () = assert!(MESSAGE_MAX + 36 <= BODY_MAX && GROUP_DATA_MAX + 48 <= BODY_MAX);
+const _: () = assert!(PARTS_MAX <= GROUP_WINDOW_MAX && PARTS_MAX <= OUT_DATA + OUT_SHARED);
+const _: () = assert!(PART_MAX + 36 <= BODY_MAX && GROUP_DATA_MAX + 48 <= BODY_MAX);
 const _: () = assert!(MEMBERS_MAX == u128::BITS as usize);

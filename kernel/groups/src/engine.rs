@@ -169,13 +169,18 @@ pub struct Engine {
     // The sequencer's.
     pub(crate) waiting: Vec<Frame, WAITING_MAX>,
     pub(crate) ordered: [[u32; STREAMS]; NODES_MAX],
+    /// Whose frame got the last place.
+    pub(crate) served: NodeId,
     /// Places of the last frames with control items.
     pub(crate) controls: Deque<u64, 64>,
     /// Frames with messages per group, when the epoch's roster was delivered.
     pub(crate) base: [u32; GROUPS_MAX],
-    // State for those that have none.
+    /// Per group, whose message has begun and needs the next places.
+    pub(crate) mid: [Option<NodeId>; GROUPS_MAX],
+    /// State for those that have none; while this node has none itself, what came of it.
     pub(crate) snapshot: Option<Snapshot>,
-    pub(crate) incoming: Option<Snapshot>,
+    /// More messages are at hand: what others need not know at once is said after the last.
+    quiet: bool,
     // What stands on it.
     pub(crate) jobs: Jobs,
     pub(crate) copies: Copies,
@@ -214,10 +219,12 @@ impl Engine {
             said: Said::default(),
             waiting: Vec::new(),
             ordered: [[0; STREAMS]; NODES_MAX],
+            served: config.me,
             controls: Deque::new(),
             base: [0; GROUPS_MAX],
+            mid: [None; GROUPS_MAX],
             snapshot: None,
-            incoming: None,
+            quiet: false,
             jobs: Jobs::default(),
             copies: Copies::new(config.me, config.cluster, config.nodes),
             announce: false,
@@ -375,6 +382,13 @@ impl Engine {
         self.turn(ctx);
     }
 
+    /// The same where more messages are at hand, each of which is given by this call, and the last by the other.
+    pub fn receive_one_of_many(&mut self, from: NodeId, life: Incarnation, payload: &[u8], ctx: &mut Context<'_>) {
+        self.quiet = true;
+        self.receive(from, life, payload, ctx);
+        self.quiet = false;
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
         self.check_deadlines(ctx);
@@ -414,7 +428,9 @@ impl Engine {
                 break;
             }
         }
-        self.say(ctx);
+        if !self.quiet {
+            self.say(ctx);
+        }
         if self.is_busy() {
             self.repeat_at = self.repeat_at.min(ctx.now.plus_us(REPEAT_US));
         }

@@ -294,7 +294,7 @@ impl Engine {
         self.known = [Known::default(); NODES_MAX];
         self.waiting.clear();
         self.controls.clear();
-        (self.snapshot, self.incoming) = (None, None);
+        self.snapshot = None;
         if self.fresh {
             if self.me != id.node {
                 self.store = Store::default();

@@ -171,6 +171,20 @@ pub enum Item<'a> {
         /// Who.
         member: MemberId,
     },
+    /// A part of a message that is longer than a frame. In the group's own stream, one after another, with nobody else's
+    /// messages between them.
+    Part {
+        /// From whom.
+        member: MemberId,
+        /// To one member alone.
+        to: Option<MemberId>,
+        /// How many bytes come before it.
+        offset: u16,
+        /// Others follow.
+        more: bool,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
 }
 
 /// Names one of a node's streams.

@@ -1,10 +1,14 @@
 //! Inside an epoch: places are given out, frames held by all are delivered, who is behind gets what it lacks.
 
 use heapless::Vec;
+use quorate_base::capacity::NODES_MAX;
 use quorate_base::{NodeId, NodeSet};
 use quorate_interconnect::Destination;
 
-use crate::capacity::{BODY_MAX, CONTROL_WINDOW, DATA_WINDOW, GROUPS_MAX, REPEAT_US, SNAPSHOT_MAX};
+use crate::capacity::{
+    BODY_MAX, CONTROL_WINDOW, DATA_WINDOW, GROUP_WINDOW_MAX, GROUPS_MAX, PARTS_MAX, REPEAT_US, SHARED_WINDOW,
+    SNAPSHOT_MAX, WAITING_MAX,
+};
 use crate::engine::{Context, Engine, Known, Said, Snapshot};
 use crate::epoch::EpochId;
 use crate::item::{Item, Position, STREAMS, Stream, items};
@@ -18,7 +22,7 @@ const RESEND_MAX: u64 = 8;
 
 /// How much may go by before the sequencer is told at once that windows may open, in frames.
 const TELL_CONTROL: u64 = CONTROL_WINDOW as u64 / 4;
-const TELL_DATA: u32 = DATA_WINDOW as u32 / 4;
+const TELL_DATA: u32 = DATA_WINDOW as u32 / 2;
 
 impl Engine {
     pub(crate) fn is_sequencer_of(&self, epoch: EpochId) -> bool {
@@ -55,62 +59,86 @@ impl Engine {
     }
 
     fn submit_since(&mut self, again: quorate_base::Instant, ctx: &mut Context<'_>) {
-        let Some(epoch) = self.epoch.as_ref().map(|e| e.id) else { return };
+        let Some(epoch) = self.epoch.as_ref().map(|e| e.id).filter(|epoch| epoch.node != self.me) else { return };
         // Who has no state yet sends nothing: what it sent might be delivered before the state that it gets, and it would not
         // hear of it.
         if self.fresh || self.is_flushing() || self.out.is_empty() {
             return;
         }
-        let (me, waiting) = (self.me, &mut self.waiting);
+        // Whose places are to be given out waits at the sequencer: no more than has room there.
+        let ahead = (WAITING_MAX / self.epoch_nodes().len().max(1)).max(1);
         let mut repeated = 0;
-        self.out.submit(ctx.now, again, |stream, number, body| {
+        self.out.submit(ctx.now, again, ahead, |stream, number, body| {
             repeated += u64::from(again > quorate_base::Instant::ZERO);
-            if epoch.node == me {
-                let known = waiting.iter().any(|f| f.node == me && f.stream == stream && f.number == number);
-                if let (false, Ok(body)) = (known, Vec::from_slice(body)) {
-                    // What finds no room is submitted again.
-                    let _ = waiting.push(Frame { order: 0, node: me, stream, number, body });
-                }
-            } else {
-                ctx.send(Destination::Node(epoch.node), &Message::Submit { epoch, stream, number, body });
-            }
+            ctx.send(Destination::Node(epoch.node), &Message::Submit { epoch, stream, number, body });
         });
         self.counters.repeated += repeated;
     }
 
-    /// A frame came to be ordered.
+    /// Another's frame came to be ordered.
     pub(crate) fn on_submit(&mut self, frame: Frame) {
         let same = |f: &Frame| f.node == frame.node && f.stream == frame.stream && f.number == frame.number;
         if self.waiting.iter().any(same) {
             return;
         }
-        if self.waiting.push(frame).is_err() {
+        if self.waiting.is_full() {
             self.counters.waited += 1;
+            // What waits for a window does not keep out what has its turn, nor control frames, which are to open it.
+            let others = self.waiting.iter().rposition(|f| f.stream != Stream::CONTROL);
+            let has_turn = self.has_turn(frame.node, frame.stream, frame.number, self.open_streams());
+            match others.filter(|_| has_turn) {
+                Some(at) => drop(self.waiting.swap_remove(at)),
+                None => return,
+            }
         }
+        // There is room now.
+        let _ = self.waiting.push(frame);
     }
 
-    /// Gives places to those of the waiting frames whose turn it is and whose window is open.
+    /// Whether a frame is the next of its stream, its window is open, and nobody else's message is unfinished.
+    fn has_turn(&self, node: NodeId, stream: Stream, number: u32, open: [bool; STREAMS]) -> bool {
+        let next = number == self.last_ordered(node, stream).wrapping_add(1);
+        let mid = stream.slot().and_then(|slot| self.mid.get(usize::from(slot)).copied().flatten());
+        next && mid.is_none_or(|busy| busy == node) && open.get(stream.index()).copied().unwrap_or(false)
+    }
+
+    /// Gives places to those of the waiting frames, and of this node's own, whose turn it is: control frames first, then one
+    /// node after the other.
     pub(crate) fn order_waiting(&mut self, ctx: &mut Context<'_>) {
         if !self.is_sequencer() || !self.is_under_way() {
             return;
         }
-        let mut next = 0;
-        while let Some(f) = self.waiting.get(next) {
-            let last = self.last_ordered(f.node, f.stream);
-            if f.number == last.wrapping_add(1) {
-                if self.is_open(f.stream) {
-                    let frame = self.waiting.swap_remove(next);
+        while !self.waiting.is_empty() || !self.out.is_empty() {
+            let open = self.open_streams();
+            let after = |node: NodeId| (node.get() + NODES_MAX as u8 - self.served.get() - 1) % NODES_MAX as u8;
+            let rank = |node, stream| if stream == Stream::CONTROL { 0 } else { 1 + after(node) };
+            let turn = |(at, f): (usize, &Frame)| {
+                let has = self.has_turn(f.node, f.stream, f.number, open);
+                has.then_some((rank(f.node, f.stream), Some(at)))
+            };
+            let others = self.waiting.iter().enumerate().filter_map(turn).min();
+            let own = Stream::all().filter_map(|stream| {
+                let number = self.out.head(stream)?;
+                let has = self.has_turn(self.me, stream, number, open);
+                has.then_some((rank(self.me, stream), stream))
+            });
+            let own = own.min_by_key(|(rank, _)| *rank);
+            match (others, own) {
+                (Some((rank, Some(at))), own) if own.is_none_or(|(own, _)| rank <= own) => {
+                    let frame = self.waiting.swap_remove(at);
                     self.order(frame, ctx);
-                    next = 0;
-                    continue;
                 }
-                next += 1;
-            } else if f.number <= last {
-                self.waiting.swap_remove(next);
-            } else {
-                next += 1;
+                (_, Some((_, stream))) => {
+                    let Some((number, body)) = self.out.seal_head(stream, ctx.now) else { break };
+                    self.order(Frame { order: 0, node: self.me, stream, number, body }, ctx);
+                }
+                _ => break,
             }
         }
+        // What came twice.
+        let ordered = &self.ordered;
+        let last = |f: &Frame| ordered.get(f.node.index()).and_then(|s| s.get(f.stream.index())).copied().unwrap_or(0);
+        self.waiting.retain(|f| f.number > last(f));
     }
 
     fn last_ordered(&self, node: NodeId, stream: Stream) -> u32 {
@@ -121,6 +149,7 @@ impl Engine {
         let Some(epoch) = self.epoch.as_ref().map(|e| e.id) else { return };
         frame.order = self.held + 1;
         let (order, node, stream, number) = (frame.order, frame.node, frame.stream, frame.number);
+        self.served = node;
         let body = frame.body.clone();
         if !self.store.insert(frame) {
             return;
@@ -129,6 +158,10 @@ impl Engine {
         if let Some(last) = self.ordered.get_mut(node.index()).and_then(|s| s.get_mut(stream.index())) {
             *last = number;
         }
+        if node == self.me {
+            self.out.ordered(stream, number);
+        }
+        self.note_parts(node, stream, &body);
         if stream == Stream::CONTROL {
             if self.controls.is_full() {
                 self.controls.pop_front();
@@ -137,31 +170,73 @@ impl Engine {
         }
         if !self.epoch_others().is_empty() {
             ctx.send(Destination::All, &Message::Ordered { epoch, order, node, stream, number, body: &body });
+            // Who gives out a place has all up to it: nobody needs to be told twice.
+            self.said.held = self.held;
         }
     }
 
-    /// Whether a stream's window is open: for control frames by what the slowest has delivered, for messages by what its
-    /// jobs have taken.
-    fn is_open(&self, stream: Stream) -> bool {
-        let Some(slot) = stream.slot() else {
-            let applied = self.epoch_nodes().iter().map(|n| self.applied_of(n)).min().unwrap_or(0);
-            return self.controls.iter().filter(|order| **order > applied).count() < CONTROL_WINDOW;
-        };
-        let ordered = self.data_ordered(slot);
-        self.epoch_nodes().iter().all(|n| ordered.wrapping_sub(self.taken_of(n, slot)) < DATA_WINDOW as u32)
+    /// Which streams' windows are open: for control frames by what the slowest has delivered, for messages by what its jobs
+    /// have taken.
+    fn open_streams(&self) -> [bool; STREAMS] {
+        let applied = self.epoch_nodes().iter().map(|n| self.applied_of(n)).min().unwrap_or(0);
+        let control = self.controls.iter().filter(|order| **order > applied).count() < CONTROL_WINDOW;
+        let mut open = [control; STREAMS];
+        let ordered = self.data_ordered();
+        for slot in 0..GROUPS_MAX as u8 {
+            if let Some(open) = open.get_mut(Stream::of_group(slot).index()) {
+                *open = self.epoch_nodes().iter().all(|n| self.has_room(n, slot, &ordered));
+            }
+        }
+        open
+    }
+
+    /// Nodes that have no room for one more frame with messages of a group.
+    fn slow_for(&self, slot: u8) -> NodeSet {
+        let ordered = self.data_ordered();
+        self.epoch_nodes().iter().filter(|n| !self.has_room(*n, slot, &ordered)).collect()
+    }
+
+    /// Whether a node has room for one more frame with messages of a group.
+    ///
+    /// Beyond the group's own window it may have of what is shared as much as is left, but none that would not be enough to
+    /// finish the longest message: of those that got something the last can always go on, so that messages in parts of
+    /// several groups do not wait for each other for ever.
+    fn has_room(&self, node: NodeId, slot: u8, ordered: &[u32; GROUPS_MAX]) -> bool {
+        let taken = self.taken_of(node);
+        let open = |slot: usize| ordered[slot % GROUPS_MAX].wrapping_sub(taken[slot % GROUPS_MAX]) as usize;
+        let own = open(slot.into());
+        if own < DATA_WINDOW {
+            return true;
+        }
+        let used: usize = (0..GROUPS_MAX).map(|slot| open(slot).saturating_sub(DATA_WINDOW)).sum();
+        let needed = PARTS_MAX.saturating_sub(own).max(1);
+        own < GROUP_WINDOW_MAX && used + needed <= SHARED_WINDOW
+    }
+
+    /// Notes whether a frame that gets its place ends in the middle of a message.
+    fn note_parts(&mut self, node: NodeId, stream: Stream, body: &[u8]) {
+        let Some(mid) = stream.slot().and_then(|slot| self.mid.get_mut(usize::from(slot))) else { return };
+        for (_, item) in items(body) {
+            if let Item::Part { more, .. } = item {
+                *mid = more.then_some(node);
+            }
+        }
     }
 
     /// Nodes that a group's senders wait for: their jobs have not taken its messages.
     pub fn holds_back(&self, slot: u8) -> NodeSet {
-        let ordered = self.data_ordered(slot);
-        let slow = |n: &NodeId| ordered.wrapping_sub(self.taken_of(*n, slot)) >= DATA_WINDOW as u32;
-        self.epoch_nodes().iter().filter(slow).collect()
+        self.slow_for(slot)
     }
 
-    fn data_ordered(&self, slot: u8) -> u32 {
-        let delivered = self.tables.data_frames.get(usize::from(slot)).copied().unwrap_or(0);
-        let coming = self.store.iter().filter(|f| f.order > self.tables.order && f.stream.slot() == Some(slot));
-        delivered.wrapping_add(coming.count() as u32)
+    /// How many frames with messages have their places, per slot.
+    fn data_ordered(&self) -> [u32; GROUPS_MAX] {
+        let mut ordered = self.tables.data_frames;
+        for f in self.store.iter_from(self.tables.order + 1) {
+            if let Some(count) = f.stream.slot().and_then(|slot| ordered.get_mut(usize::from(slot))) {
+                *count = count.wrapping_add(1);
+            }
+        }
+        ordered
     }
 
     fn epoch_nodes(&self) -> NodeSet {
@@ -173,16 +248,15 @@ impl Engine {
         if node == self.me { self.tables.order } else { self.known[node.index()].applied.max(cut) }
     }
 
-    fn taken_of(&self, node: NodeId, slot: u8) -> u32 {
-        let at = usize::from(slot) % GROUPS_MAX;
+    fn taken_of(&self, node: NodeId) -> [u32; GROUPS_MAX] {
         let known = &self.known[node.index()];
         if node == self.me {
-            self.taken()[at]
+            self.taken()
         } else if known.applied == 0 || !known.begun {
             // It has no state yet: it has taken what it will not get.
-            self.base[at]
+            self.base
         } else {
-            known.taken[at]
+            known.taken
         }
     }
 
@@ -208,6 +282,9 @@ impl Engine {
         }
         let known = &mut self.known[from.index()];
         (known.begun, known.held) = (true, known.held.max(frame.order));
+        if frame.node == self.me {
+            self.out.ordered(frame.stream, frame.number);
+        }
         if frame.order > self.held && self.store.insert(frame) {
             self.advance_held();
         }
@@ -295,6 +372,9 @@ impl Engine {
             }
         }
         self.base = self.tables.data_frames;
+        for (mid, partial) in self.mid.iter_mut().zip(&self.tables.partial) {
+            *mid = partial.as_ref().map(|p| p.node);
+        }
         self.snapshot = None;
         if self.epoch.as_ref().is_some_and(|e| e.source == Some(self.me) && self.tables.order > e.cut) {
             let mut bytes = Vec::new();
@@ -310,7 +390,7 @@ impl Engine {
 
     /// Sends the state to those that have none.
     fn send_snapshot(&mut self, ctx: &mut Context<'_>) {
-        let (Some(snapshot), Some(e)) = (&self.snapshot, &self.epoch) else { return };
+        let (Some(snapshot), Some(e), false) = (&self.snapshot, &self.epoch, self.fresh) else { return };
         let (epoch, order, parts) = (e.id, snapshot.order, snapshot.parts);
         for n in e.roster.nodes().without(self.me) {
             if self.known[n.index()].applied != 0 || !self.known[n.index()].begun {
@@ -339,12 +419,12 @@ impl Engine {
             return;
         }
         if part == 0 {
-            self.incoming = Some(Snapshot { order, parts: 0, bytes: Vec::new() });
+            self.snapshot = Some(Snapshot { order, parts: 0, bytes: Vec::new() });
         }
         // Parts that come out of turn are sent again.
-        let Some(incoming) = self.incoming.as_mut().filter(|i| i.parts == part && i.order == order) else { return };
+        let Some(incoming) = self.snapshot.as_mut().filter(|i| i.parts == part && i.order == order) else { return };
         if incoming.bytes.extend_from_slice(bytes).is_err() {
-            self.incoming = None;
+            self.snapshot = None;
             return;
         }
         incoming.parts += 1;
@@ -352,7 +432,7 @@ impl Engine {
             return;
         }
         let tables = postcard::from_bytes::<Tables>(&incoming.bytes).ok().filter(|t| t.order == order);
-        self.incoming = None;
+        self.snapshot = None;
         let Some(tables) = tables else {
             self.counters.dropped += 1;
             return;
@@ -418,7 +498,9 @@ impl Engine {
             || !self.out.is_empty()
             || self.how_far() != self.said
             || (self.is_sequencer() && self.epoch_others().iter().any(behind))
-            || (self.snapshot.is_some() && self.epoch_others().iter().any(|n| self.known[n.index()].applied == 0))
+            || (!self.fresh
+                && self.snapshot.is_some()
+                && self.epoch_others().iter().any(|n| self.known[n.index()].applied == 0))
     }
 
     /// Repeats what is outstanding.

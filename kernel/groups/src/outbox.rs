@@ -3,58 +3,57 @@
 //!
 //! Small items share a frame: as long as the last one has not been submitted, more go into it.
 
-use heapless::Deque;
+use heapless::Vec;
 use quorate_base::Instant;
 
-use crate::capacity::{BODY_MAX, FILL_FROM, GROUPS_MAX, OUT_CONTROL_MAX, OUT_DATA_MAX};
-use crate::item::{Item, STREAMS, Stream};
+use crate::capacity::{
+    BODY_MAX, FILL_FROM, GROUPS_MAX, OUT_CONTROL_MAX, OUT_DATA, OUT_GROUP_MAX, OUT_MAX, OUT_SHARED, PART_MAX,
+};
+use crate::item::{Item, MemberId, STREAMS, Stream};
 use crate::store::Body;
 
 /// No room: what was given is not taken. It has room again once some of what was sent before is delivered everywhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
+/// What became of an item that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// It stands in a frame that waits for more.
+    Joined,
+    /// A frame began with it.
+    Began,
+}
+
 /// A frame of one of this node's streams.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Out {
+    stream: Stream,
     number: u32,
-    /// Its items are fixed: it was submitted.
+    /// Its items are fixed: it was submitted, or is to be without waiting for more.
     sealed: bool,
+    /// It has its place.
+    ordered: bool,
     /// When it was submitted in this epoch.
     at: Option<Instant>,
     body: Body,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Frames<const N: usize> {
-    frames: Deque<Out, N>,
-    /// The number of the last frame that was begun.
-    last: u32,
-}
-
-impl<const N: usize> Frames<N> {
-    fn push(&mut self, item: &Item<'_>) -> Result<(), Full> {
-        let mut bytes = [0; BODY_MAX];
-        let bytes = postcard::to_slice(item, &mut bytes).map_err(|_| Full)?;
-        if let Some(out) = self.frames.back_mut()
-            && !out.sealed
-            && out.body.extend_from_slice(bytes).is_ok()
-        {
-            return Ok(());
-        }
-        let body = Body::from_slice(bytes).map_err(|_| Full)?;
-        let number = self.last.wrapping_add(1);
-        self.frames.push_back(Out { number, sealed: false, at: None, body }).map_err(|_| Full)?;
-        self.last = number;
-        Ok(())
-    }
-}
-
 /// All of this node's streams.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Outbox {
-    control: Frames<OUT_CONTROL_MAX>,
-    groups: [Frames<OUT_DATA_MAX>; GROUPS_MAX],
+    places: Vec<Option<Out>, OUT_MAX>,
+    /// The frames' places, in the order in which they began.
+    order: Vec<u8, OUT_MAX>,
+    /// Per stream, the number of the last frame that was begun, and how many frames there are.
+    last: [u32; STREAMS],
+    count: [u8; STREAMS],
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { places: Vec::new(), order: Vec::new(), last: [0; STREAMS], count: [0; STREAMS] }
+    }
 }
 
 impl Outbox {
@@ -62,98 +61,182 @@ impl Outbox {
     ///
     /// # Errors
     /// If there is no room.
-    pub fn push(&mut self, stream: Stream, item: &Item<'_>) -> Result<(), Full> {
-        match stream.slot() {
-            None => self.control.push(item),
-            Some(slot) => self.groups.get_mut(usize::from(slot)).ok_or(Full)?.push(item),
+    pub fn push(&mut self, stream: Stream, item: &Item<'_>) -> Result<Put, Full> {
+        let mut bytes = [0; BODY_MAX];
+        let bytes = postcard::to_slice(item, &mut bytes).map_err(|_| Full)?;
+        let last = self.order.iter().rev().filter_map(|at| self.places.get(usize::from(*at))?.as_ref());
+        let unsealed = last.into_iter().find(|o| o.stream == stream).filter(|o| !o.sealed).map(|o| o.number);
+        if let Some(number) = unsealed
+            && let Some(out) = self.get_mut(stream, number)
+            && out.body.extend_from_slice(bytes).is_ok()
+        {
+            return Ok(Put::Joined);
         }
+        if !self.has_room(stream, 1) {
+            return Err(Full);
+        }
+        self.begin(stream, bytes, false)?;
+        Ok(Put::Began)
+    }
+
+    /// Gives a message that is longer than a frame to a stream, as a whole or not at all.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn push_parts(
+        &mut self,
+        stream: Stream,
+        member: MemberId,
+        to: Option<MemberId>,
+        bytes: &[u8],
+    ) -> Result<(), Full> {
+        if !self.has_room(stream, bytes.len().div_ceil(PART_MAX)) {
+            return Err(Full);
+        }
+        let mut offset = 0;
+        for part in bytes.chunks(PART_MAX) {
+            let more = usize::from(offset) + part.len() < bytes.len();
+            let mut out = [0; BODY_MAX];
+            let item = Item::Part { member, to, offset, more, bytes: part };
+            let encoded = postcard::to_slice(&item, &mut out).map_err(|_| Full)?;
+            self.begin(stream, encoded, true)?;
+            offset += part.len() as u16;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, stream: Stream, bytes: &[u8], sealed: bool) -> Result<(), Full> {
+        let body = Body::from_slice(bytes).map_err(|_| Full)?;
+        let (last, count) = (self.last.get_mut(stream.index()), self.count.get_mut(stream.index()));
+        let (Some(last), Some(count)) = (last, count) else { return Err(Full) };
+        let number = last.wrapping_add(1);
+        let out = Out { stream, number, sealed, ordered: false, at: None, body };
+        let at = match self.places.iter().position(Option::is_none) {
+            Some(at) => at,
+            None => {
+                self.places.push(None).map_err(|_| Full)?;
+                self.places.len() - 1
+            }
+        };
+        self.order.push(at as u8).map_err(|_| Full)?;
+        if let Some(place) = self.places.get_mut(at) {
+            *place = Some(out);
+        }
+        (*last, *count) = (number, *count + 1);
+        Ok(())
+    }
+
+    fn get_mut(&mut self, stream: Stream, number: u32) -> Option<&mut Out> {
+        self.places.iter_mut().flatten().find(|o| o.stream == stream && o.number == number)
+    }
+
+    fn count(&self, stream: Stream) -> usize {
+        self.count.get(stream.index()).copied().unwrap_or(0).into()
+    }
+
+    /// Whether so many more frames have room.
+    fn has_room(&self, stream: Stream, more: usize) -> bool {
+        let wanted = self.count(stream) + more;
+        if stream == Stream::CONTROL {
+            return wanted <= OUT_CONTROL_MAX;
+        }
+        let shared = |s: Stream| (if s == stream { wanted } else { self.count(s) }).saturating_sub(OUT_DATA);
+        let used: usize = Stream::all().filter(|s| *s != Stream::CONTROL).map(shared).sum();
+        wanted <= OUT_DATA || (wanted <= OUT_GROUP_MAX && used <= OUT_SHARED)
     }
 
     /// Whether a stream has no room for another frame.
     pub fn is_full(&self, stream: Stream) -> bool {
-        match stream.slot() {
-            None => self.control.frames.is_full(),
-            Some(slot) => self.groups.get(usize::from(slot)).is_none_or(|g| g.frames.is_full()),
-        }
+        !self.has_room(stream, 1)
     }
 
     /// Whether all that was given is delivered.
     pub fn is_empty(&self) -> bool {
-        self.control.frames.is_empty() && self.groups.iter().all(|g| g.frames.is_empty())
+        self.order.is_empty()
     }
 
     /// Whether all that was given to one stream is delivered.
     pub fn is_drained(&self, stream: Stream) -> bool {
-        match stream.slot() {
-            None => self.control.frames.is_empty(),
-            Some(slot) => self.groups.get(usize::from(slot)).is_none_or(|g| g.frames.is_empty()),
+        self.count(stream) == 0
+    }
+
+    /// A frame of this node has its place.
+    pub fn ordered(&mut self, stream: Stream, number: u32) {
+        if let Some(out) = self.get_mut(stream, number) {
+            out.ordered = true;
         }
     }
 
     /// A frame of this node was delivered.
     pub fn delivered(&mut self, stream: Stream, number: u32) {
-        fn forget<const N: usize>(frames: &mut Frames<N>, number: u32) {
-            while frames.frames.front().is_some_and(|f| f.sealed && f.number <= number) {
-                frames.frames.pop_front();
+        let Self { places, order, count, .. } = self;
+        order.retain(|at| {
+            let Some(place) = places.get_mut(usize::from(*at)) else { return false };
+            let through = |o: &mut Out| o.stream == stream && o.sealed && o.number <= number;
+            let gone = place.take_if(through).is_some();
+            if let (true, Some(count)) = (gone, count.get_mut(stream.index())) {
+                *count = count.saturating_sub(1);
             }
-        }
-        match stream.slot() {
-            None => forget(&mut self.control, number),
-            Some(slot) => {
-                if let Some(frames) = self.groups.get_mut(usize::from(slot)) {
-                    forget(frames, number);
-                }
-            }
-        }
+            !gone
+        });
     }
 
     /// A new epoch: everything is to be submitted again.
     pub fn begin_again(&mut self) {
-        for stream in Stream::all() {
-            self.each(stream, |out, _, _| out.at = None);
+        self.places.iter_mut().flatten().for_each(|out| (out.at, out.ordered) = (None, false));
+    }
+
+    /// Hands over what is to be submitted now: what was not yet, and what was before `again`. Of each stream so many at most
+    /// as may wait for their places at a time.
+    pub fn submit(&mut self, now: Instant, again: Instant, ahead: usize, mut send: impl FnMut(Stream, u32, &[u8])) {
+        let mut place = [0_usize; STREAMS];
+        let mut waiting = [0_usize; STREAMS];
+        for at in &self.order {
+            let Some(out) = self.places.get_mut(usize::from(*at)).and_then(Option::as_mut) else { continue };
+            let index = out.stream.index() % STREAMS;
+            place[index] += 1;
+            if out.ordered {
+                continue;
+            }
+            // A flood fills its frames; a single message does not wait.
+            let is_last = place[index] == usize::from(self.count[index]);
+            if !out.sealed && is_last && place[index] > FILL_FROM {
+                continue;
+            }
+            waiting[index] += 1;
+            if waiting[index] <= ahead && out.at.is_none_or(|at| at <= again) {
+                (out.sealed, out.at) = (true, Some(now));
+                send(out.stream, out.number, &out.body);
+            }
         }
     }
 
-    fn each(&mut self, stream: Stream, mut f: impl FnMut(&mut Out, usize, bool)) {
-        fn walk<const N: usize>(frames: &mut Frames<N>, f: &mut impl FnMut(&mut Out, usize, bool)) {
-            let last = frames.frames.len().saturating_sub(1);
-            for (i, out) in frames.frames.iter_mut().enumerate() {
-                f(out, i, i == last);
-            }
+    /// The number of the next frame of a stream that may have its place, if there is one.
+    pub fn head(&self, stream: Stream) -> Option<u32> {
+        if self.count(stream) == 0 {
+            return None;
         }
-        match stream.slot() {
-            None => walk(&mut self.control, &mut f),
-            Some(slot) => {
-                if let Some(frames) = self.groups.get_mut(usize::from(slot)) {
-                    walk(frames, &mut f);
-                }
-            }
-        }
+        let frames = self.order.iter().filter_map(|at| self.places.get(usize::from(*at))?.as_ref());
+        let (place, out) = frames.filter(|o| o.stream == stream).enumerate().find(|(_, o)| !o.ordered)?;
+        let waits = !out.sealed && place + 1 == self.count(stream) && place >= FILL_FROM;
+        (!waits).then_some(out.number)
     }
 
-    /// Hands over what is to be submitted now: what was not yet, and what was before `again`.
-    pub fn submit(&mut self, now: Instant, again: Instant, mut send: impl FnMut(Stream, u32, &[u8])) {
-        for stream in Stream::all() {
-            self.each(stream, |out, place, is_last| {
-                // A flood fills its frames; a single message does not wait.
-                if !out.sealed && is_last && place >= FILL_FROM {
-                    return;
-                }
-                if out.at.is_none_or(|at| at <= again) {
-                    (out.sealed, out.at) = (true, Some(now));
-                    send(stream, out.number, &out.body);
-                }
-            });
-        }
+    /// That one, which takes nothing more.
+    pub fn seal_head(&mut self, stream: Stream, now: Instant) -> Option<(u32, Body)> {
+        let number = self.head(stream)?;
+        let out = self.get_mut(stream, number)?;
+        (out.sealed, out.at) = (true, Some(now));
+        Some((number, out.body.clone()))
     }
 
     /// Frames that are not delivered yet, over all streams.
     pub fn len(&self) -> usize {
-        self.control.frames.len() + self.groups.iter().map(|g| g.frames.len()).sum::<usize>()
+        self.order.len()
     }
 }
 
-const _: () = assert!(STREAMS == 1 + GROUPS_MAX);
+const _: () = assert!(STREAMS == 1 + GROUPS_MAX && OUT_MAX <= u8::MAX as usize);
 
 #[cfg(test)]
 mod tests {
@@ -167,7 +250,7 @@ mod tests {
 
     fn submitted(out: &mut Outbox, now: u64, again: u64) -> Vec<(u32, usize)> {
         let mut all = Vec::new();
-        out.submit(Instant(now), Instant(again), |_, number, body| all.push((number, items(body).count())));
+        out.submit(Instant(now), Instant(again), 8, |_, number, body| all.push((number, items(body).count())));
         all
     }
 
@@ -193,7 +276,7 @@ mod tests {
     fn a_full_stream_says_so_and_hinders_no_other() {
         let mut out = Outbox::default();
         let big = Item::Data { member: MemberId { place: 0, since: 1 }, to: None, bytes: &[0; 1200] };
-        for _ in 0..OUT_DATA_MAX {
+        for _ in 0..OUT_GROUP_MAX {
             out.push(Stream::of_group(0), &big).unwrap();
         }
         assert_eq!(out.push(Stream::of_group(0), &big), Err(Full));

@@ -25,51 +25,110 @@ pub struct Frame {
     pub body: Body,
 }
 
-/// The frames, in the order of their places.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Store(Vec<Frame, STORE_MAX>);
+/// The frames, in the order of their places. They stay where they are: what is kept in order is where each is.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    places: Vec<Option<Frame>, STORE_MAX>,
+    /// The frames' orders and places, ascending.
+    index: Vec<(u64, u8), STORE_MAX>,
+}
 
 impl Store {
+    fn at(&self, order: u64) -> Option<usize> {
+        let found = self.index.binary_search_by_key(&order, |(order, _)| *order).ok()?;
+        self.index.get(found).map(|(_, at)| usize::from(*at))
+    }
+
     /// The frame at a place.
     pub fn get(&self, order: u64) -> Option<&Frame> {
-        self.0.binary_search_by_key(&order, |f| f.order).ok().and_then(|at| self.0.get(at))
+        self.places.get(self.at(order)?)?.as_ref()
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, order: u64) -> Option<&mut Frame> {
-        self.0.binary_search_by_key(&order, |f| f.order).ok().and_then(|at| self.0.get_mut(at))
+        let at = self.at(order)?;
+        self.places.get_mut(at)?.as_mut()
     }
 
     /// Whether nothing more has room.
     pub fn is_full(&self) -> bool {
-        self.0.is_full()
+        self.index.is_full()
     }
 
     /// Takes a frame in. False if its place is taken, or there is no room.
     pub fn insert(&mut self, frame: Frame) -> bool {
-        match self.0.binary_search_by_key(&frame.order, |f| f.order) {
-            Ok(_) => false,
-            Err(at) => self.0.insert(at, frame).is_ok(),
+        let Err(found) = self.index.binary_search_by_key(&frame.order, |(order, _)| *order) else { return false };
+        let at = match self.places.iter().position(Option::is_none) {
+            Some(at) => at,
+            None if self.places.push(None).is_ok() => self.places.len() - 1,
+            None => return false,
+        };
+        if self.index.insert(found, (frame.order, at as u8)).is_err() {
+            return false;
         }
+        if let Some(place) = self.places.get_mut(at) {
+            *place = Some(frame);
+        }
+        true
     }
 
     /// Keeps those that are still needed.
-    pub fn retain(&mut self, needed: impl FnMut(&Frame) -> bool) {
-        self.0.retain(needed);
+    pub fn retain(&mut self, mut needed: impl FnMut(&Frame) -> bool) {
+        let Self { places, index } = self;
+        index.retain(|(_, at)| {
+            let Some(place) = places.get_mut(usize::from(*at)) else { return false };
+            let keeps = place.as_ref().is_some_and(&mut needed);
+            if !keeps {
+                *place = None;
+            }
+            keeps
+        });
     }
 
     /// All, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Frame> {
-        self.0.iter()
+        self.index.iter().filter_map(|(_, at)| self.places.get(usize::from(*at))?.as_ref())
+    }
+
+    /// From an order on, in order.
+    pub fn iter_from(&self, order: u64) -> impl Iterator<Item = &Frame> {
+        let from = self.index.partition_point(|(known, _)| *known < order);
+        let rest = self.index.get(from..).unwrap_or_default();
+        rest.iter().filter_map(|(_, at)| self.places.get(usize::from(*at))?.as_ref())
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.index.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.index.is_empty()
+    }
+}
+
+const _: () = assert!(STORE_MAX <= u8::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_by_their_places_in_whatever_order_they_came() {
+        let node = NodeId::new(0).unwrap();
+        let frame = |order| Frame { order, node, stream: Stream::CONTROL, number: order as u32, body: Body::new() };
+        let mut store = Store::default();
+        for order in [7, 3, 9, 5] {
+            assert!(store.insert(frame(order)));
+        }
+        assert!(!store.insert(frame(9)), "once");
+        store.retain(|f| f.order != 5);
+        assert!(store.get(5).is_none() && store.insert(frame(4)) && store.len() == 4);
+        assert!(store.iter().map(|f| f.order).eq([3, 4, 7, 9]) && store.iter_from(5).map(|f| f.order).eq([7, 9]));
+        for order in 100..100 + STORE_MAX as u64 - 4 {
+            assert!(store.insert(frame(order)));
+        }
+        assert!(store.is_full() && !store.insert(frame(50)));
     }
 }

@@ -32,6 +32,24 @@ pub struct Group {
     pub of_domain: bool,
 }
 
+/// Bytes of a long message that are kept for whoever is told of it.
+pub const HEAD_MAX: usize = 32;
+
+/// A message of which not all parts are there yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Partial {
+    /// From whom.
+    pub member: MemberId,
+    /// That one's node.
+    pub node: NodeId,
+    /// The frame in which it begins.
+    pub begins: u64,
+    /// How many bytes are there.
+    pub len: u16,
+    /// The first of them.
+    pub head: Vec<u8, HEAD_MAX>,
+}
+
 /// The tables.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Tables {
@@ -53,6 +71,8 @@ pub struct Tables {
     pub caught_up: NodeSet,
     /// Per slot, how many frames with messages there were.
     pub data_frames: [u32; GROUPS_MAX],
+    /// Per slot, the message of which not all parts are there yet.
+    pub partial: [Option<Partial>; GROUPS_MAX],
     /// Per node and stream, the number of its last frame.
     streams: Vec<[u32; STREAMS], NODES_MAX>,
 }
@@ -132,8 +152,14 @@ impl Tables {
                 let Some(m) = on_node(member).filter(|m| stream.slot() == Some(m.slot)) else { return false };
                 if let Some(group) = self.group_at(m.slot) {
                     let to_node = to.and_then(|to| self.member(to)).map(|m| m.node);
-                    hear.hear(&Told::Message { at, group: &group.name, from: &m, to: *to, to_node, bytes });
+                    let (group, begins, len) = (&group.name, at.order, bytes.len());
+                    hear.hear(&Told::Message { at, begins, len, group, from: &m, to: *to, to_node, bytes });
                     return true;
+                }
+            }
+            Item::Part { member, to, offset, more, bytes } => {
+                if let Some(m) = on_node(member).filter(|m| stream.slot() == Some(m.slot)) {
+                    return self.on_part(at, &m, *to, (*offset, *more, bytes), hear);
                 }
             }
             Item::Start { member, thread, bytes } => {
@@ -174,6 +200,32 @@ impl Tables {
             Item::AskCopies => drop(self.caught_up.insert(node)),
         }
         false
+    }
+
+    /// A part of a message. False if it is none that can come here.
+    fn on_part(
+        &mut self,
+        at: Position,
+        from: &Member,
+        to: Option<MemberId>,
+        (offset, more, bytes): (u16, bool, &[u8]),
+        hear: &mut dyn Hear,
+    ) -> bool {
+        let group = self.group_at(from.slot).map(|g| g.name.clone());
+        let to_node = to.and_then(|to| self.member(to)).map(|m| m.node);
+        let Some(place) = self.partial.get_mut(usize::from(from.slot)) else { return false };
+        if offset == 0 {
+            let head = Vec::from_slice(bytes.get(..bytes.len().min(HEAD_MAX)).unwrap_or_default()).unwrap_or_default();
+            *place = Some(Partial { member: from.id, node: from.node, begins: at.order, len: 0, head });
+        }
+        let Some(partial) = place.as_mut().filter(|p| p.member == from.id && p.len == offset) else { return false };
+        partial.len = partial.len.saturating_add(bytes.len() as u16);
+        if !more && let (Some(whole), Some(group)) = (place.take(), group) {
+            let Partial { begins, len, head, .. } = &whole;
+            let (begins, len, group, bytes) = (*begins, usize::from(*len), &group, &**head);
+            hear.hear(&Told::Message { at, begins, len, group, from, to, to_node, bytes });
+        }
+        true
     }
 
     fn on_roster(&mut self, at: Position, epoch: EpochId, roster: &Roster, left: NodeSet, hear: &mut dyn Hear) {
@@ -238,6 +290,10 @@ impl Tables {
     fn drop_member(&mut self, at: Position, id: MemberId, reason: Reason, hear: &mut dyn Hear) {
         let Some(index) = self.members.iter().position(|m| m.id == id) else { return };
         let member = self.members.swap_remove(index);
+        // What it did not finish nobody gets.
+        if let Some(partial) = self.partial.get_mut(usize::from(member.slot)) {
+            partial.take_if(|p| p.member == id);
+        }
         if let Some(group) = self.group_at(member.slot) {
             hear.hear(&Told::Change { at, group: &group.name, member: &member, kind: ChangeKind::Left(reason) });
         }

@@ -88,8 +88,12 @@ pub enum Told<'a> {
     },
     /// A group message.
     Message {
-        /// Where in the order.
+        /// Where in the order: of one in parts the last.
         at: Position,
+        /// The frame in which it begins. Members that came after it are not told it.
+        begins: u64,
+        /// Its length.
+        len: usize,
         /// The group.
         group: &'a Name,
         /// From whom.
@@ -98,7 +102,7 @@ pub enum Told<'a> {
         to: Option<MemberId>,
         /// That one's node, if it is still a member.
         to_node: Option<NodeId>,
-        /// The message.
+        /// The message; of one in parts its first bytes (`tables::HEAD_MAX`), the whole is there for those that take it.
         bytes: &'a [u8],
     },
     /// A protocol begins.

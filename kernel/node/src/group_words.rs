@@ -5,9 +5,11 @@
 use core::fmt::{self, Write};
 
 use quorate_base::{Instant, NodeId, NodeSet};
+use quorate_groups::capacity::MESSAGE_MAX;
 use quorate_groups::{CallError, DomainOp, Engine, JobId, JobState, Registration};
 
 use crate::groups::Groups;
+use crate::load::OUTSTANDING_MAX;
 use crate::node::{Node, Ports};
 
 /// What `help` says of them.
@@ -18,6 +20,7 @@ job register GROUP JOB [SUBGROUP [DEADLINE_MS]]   a job of this node becomes a m
 job join DOMAIN JOB                               the same by Join_Member
 job unregister|merge GROUP JOB
 job send GROUP JOB TEXT     job fault GROUP JOB NUMBER
+job load GROUP JOB COUNT BYTES [OUTSTANDING]      it sends messages by itself; without numbers: how that goes
 job start GROUP JOB THREAD  job work GROUP JOB ROUNDS WORK_MS, or hang
 domain create NAME NODE...  domain add|remove NAME NODE
 domain leave|delete NAME
@@ -56,7 +59,10 @@ impl Words<'_, '_> {
         Some(match (word, rest) {
             ("groups", "") => self.write_groups(out).and_then(|()| out.write_str("ok\n")),
             ("group", name) if !name.is_empty() => self.write_group(name, out),
-            ("job", rest) => answer(self.job(rest), out),
+            ("job", rest) => match self.load_of(rest) {
+                Some(load) => load.write(out).and_then(|()| out.write_str("ok\n")),
+                None => answer(self.job(rest), out),
+            },
             ("domain", rest) => answer(self.domain(rest), out),
             _ => writeln!(out, "'{word} {rest}' is not understood; try 'help'"),
         })
@@ -75,6 +81,17 @@ impl Words<'_, '_> {
         let lives = |s| !matches!(s, JobState::Denied(_) | JobState::Gone(_));
         let found = engine.jobs().find(|(_, g, j, state, _)| *g == group && *j == job && lives(*state));
         found.map(|(id, ..)| id).ok_or(Wrong::Job)
+    }
+
+    /// `load GROUP JOB` and nothing after it asks how that goes.
+    fn load_of(&self, rest: &str) -> Option<&crate::load::Load> {
+        let mut words = rest.split_whitespace();
+        let (Some("load"), Some(group), Some(job), None) = (words.next(), words.next(), words.next(), words.next())
+        else {
+            return None;
+        };
+        let id = self.find(group, job).ok()?;
+        self.groups.loads().iter().find(|l| l.job == id)
     }
 
     fn job(&mut self, rest: &str) -> Result<(), Wrong> {
@@ -121,6 +138,15 @@ impl Words<'_, '_> {
                 let text = rest.get(from..).unwrap_or(text).trim_end();
                 let id = self.find(group, name)?;
                 self.call(|e, ctx| e.send(id, None, text.as_bytes(), ctx))
+            }
+            "load" => {
+                let (count, bytes) = (number(None)?, number(None)?);
+                let outstanding = number(Some(OUTSTANDING_MAX as u32))?;
+                let bytes = u16::try_from(bytes).ok().filter(|b| usize::from(*b) <= MESSAGE_MAX);
+                let bytes = bytes.ok_or(CallError::TooLong { max: MESSAGE_MAX })?;
+                let outstanding = u8::try_from(outstanding).map_err(|_| Wrong::Words)?;
+                let id = self.find(group, name)?;
+                if self.groups.set_load(id, count, bytes, outstanding) { Ok(()) } else { Err(CallError::Full.into()) }
             }
             "work" => {
                 let id = self.find(group, name)?;

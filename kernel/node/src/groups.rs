@@ -9,8 +9,9 @@ use quorate_base::event::{Event, GroupEpoch, GroupPlace};
 use quorate_base::text::format_cut;
 use quorate_base::{Incarnation, Instant};
 use quorate_groups::capacity::{JOBS_MAX, MESSAGE_MAX, THREADS_MAX};
-use quorate_groups::{ChangeKind, Config, Context, Engine, Hear, JobId, LEVEL, Outside, Told};
+use quorate_groups::{ChangeKind, Config, Context, Engine, Hear, JobId, LEVEL, Outside, Taken, Told};
 
+use crate::load::{LOADS_MAX, Load};
 use crate::node::{Node, Ports};
 
 /// How the threads of a job behave that the console made.
@@ -33,12 +34,13 @@ pub struct Groups {
     engine: Option<Engine>,
     life: Option<Incarnation>,
     threads: heapless::Vec<Threads, JOBS_MAX>,
+    loads: heapless::Vec<Load, LOADS_MAX>,
 }
 
 impl Groups {
     /// Of a node that is not born yet.
     pub const fn new() -> Self {
-        Self { engine: None, life: None, threads: heapless::Vec::new() }
+        Self { engine: None, life: None, threads: heapless::Vec::new(), loads: heapless::Vec::new() }
     }
 
     /// The engine, once the node lives.
@@ -63,8 +65,15 @@ impl Groups {
         let mut did = false;
         while let Some((from, life, payload)) = node.take_group_message() {
             did = true;
-            let receive =
-                |outside: &mut dyn Outside| engine.receive(from, life, &payload, &mut Context { now, outside });
+            let more = node.has_group_message();
+            let receive = |outside: &mut dyn Outside| {
+                let ctx = &mut Context { now, outside };
+                if more {
+                    engine.receive_one_of_many(from, life, &payload, ctx);
+                } else {
+                    engine.receive(from, life, &payload, ctx);
+                }
+            };
             node.with_groups(now, ports, receive);
         }
         if let Some(notification) = node.take_notification(LEVEL.order) {
@@ -105,6 +114,7 @@ impl Groups {
         self.engine = Some(Engine::new(&config));
         self.life = Some(incarnation);
         self.threads.clear();
+        self.loads.clear();
     }
 
     /// Calls the engine from a job. `None` if the node does not live.
@@ -129,19 +139,45 @@ impl Groups {
         }
     }
 
+    /// What jobs send by themselves.
+    pub fn loads(&self) -> &[Load] {
+        &self.loads
+    }
+
+    /// A job that the console made sends so many messages by itself. False if there are [`LOADS_MAX`] jobs that do.
+    pub(crate) fn set_load(&mut self, job: JobId, count: u32, bytes: u16, outstanding: u8) -> bool {
+        if self.loads.iter().all(|l| l.job != job) && self.loads.push(Load::new(job)).is_err() {
+            return false;
+        }
+        if let Some(load) = self.loads.iter_mut().find(|l| l.job == job) {
+            load.ask(count, bytes, outstanding);
+        }
+        true
+    }
+
     /// The work threads of the console's jobs: they take what lies there and acknowledge their steps.
     fn work(&mut self, now: Instant, node: &mut Node, ports: &mut Ports<'_>) -> bool {
         let Some(engine) = self.engine.as_mut() else { return false };
         self.threads.retain(|t| engine.job(t.job).is_some());
+        self.loads.retain(|l| engine.job(l.job).is_some());
         let mut did = false;
+        let hangs = |job: JobId| self.threads.iter().any(|t| t.job == job && t.hang);
+        // A thread that does not return sends nothing any more.
+        self.loads.iter_mut().filter(|l| hangs(l.job)).for_each(Load::stop);
         for t in self.threads.iter_mut().filter(|t| !t.hang) {
             let mut bytes = heapless::Vec::<u8, MESSAGE_MAX>::new();
+            let mut load = self.loads.iter_mut().find(|l| l.job == t.job);
             while engine.has_next(t.job) {
                 let take = |outside: &mut dyn Outside| engine.take(t.job, &mut bytes, &mut Context { now, outside });
-                if node.with_groups(now, ports, take).flatten().is_none() {
-                    break;
+                let Some(taken) = node.with_groups(now, ports, take).flatten() else { break };
+                if let (Taken::Message { from, .. }, Some(load)) = (taken, load.as_deref_mut()) {
+                    load.taken(from, &bytes, engine, now);
                 }
                 did = true;
+            }
+            if let Some(load) = load {
+                let send = |outside: &mut dyn Outside| load.send(engine, &mut Context { now, outside });
+                did |= node.with_groups(now, ports, send).unwrap_or(false);
             }
             for (thread, due) in (0..).zip(&mut t.due) {
                 let Some(step) = engine.step(t.job, thread) else {
@@ -175,7 +211,7 @@ pub(crate) fn trace_told(told: &Told<'_>, trace: &mut quorate_base::Trace<'_>, m
             epoch: GroupEpoch { counter: epoch.counter, node: epoch.node },
             nodes: roster.nodes(),
         },
-        Told::Message { at, group, from, to_node, bytes, .. } => {
+        Told::Message { at, group, from, to_node, bytes, len, .. } => {
             let text = bytes.get(..bytes.len().min(32)).unwrap_or_default();
             let text = core::str::from_utf8(text).ok().filter(|t| !t.chars().any(char::is_control));
             Event::GroupMessage {
@@ -183,7 +219,7 @@ pub(crate) fn trace_told(told: &Told<'_>, trace: &mut quorate_base::Trace<'_>, m
                 from: from.node,
                 job: &from.name,
                 to: *to_node,
-                bytes: bytes.len() as u32,
+                bytes: *len as u32,
                 text: text.unwrap_or_default(),
             }
         }

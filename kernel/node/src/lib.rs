@@ -18,6 +18,7 @@ mod group_words;
 pub mod groups;
 pub mod history;
 mod live;
+pub mod load;
 pub mod node;
 pub mod probe;
 pub mod status;

@@ -400,6 +400,11 @@ impl Live {
         !self.lock.frozen(now) || self.lock.knows_frozen()
     }
 
+    /// Whether there is another message for group services.
+    pub(crate) fn has_group_message(&self) -> bool {
+        !self.group_messages.is_empty()
+    }
+
     /// The next message for group services.
     pub(crate) fn take_group_message(&mut self) -> Option<GroupMessage> {
         self.group_messages.pop_front()

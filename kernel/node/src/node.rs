@@ -479,6 +479,11 @@ impl Node {
         Some(f(&mut crate::groups::Around { live, post: ports.post, trace: &mut trace }))
     }
 
+    /// Whether there is another message for group services.
+    pub(crate) fn has_group_message(&self) -> bool {
+        self.live().is_some_and(Live::has_group_message)
+    }
+
     /// The next message for group services.
     pub(crate) fn take_group_message(&mut self) -> Option<crate::live::GroupMessage> {
         self.live_mut()?.take_group_message()

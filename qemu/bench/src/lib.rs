@@ -7,7 +7,9 @@
 
 mod boot;
 mod failover;
+mod groups;
 mod idle;
+pub mod native;
 mod report;
 mod rig;
 mod scale;
@@ -15,6 +17,8 @@ mod sim;
 mod sizes;
 mod step;
 mod wire;
+
+use std::path::Path;
 
 use quorate_launch::iscsi::Disk;
 use quorate_scenario::Trouble;
@@ -37,22 +41,25 @@ pub enum Bench {
     Scale,
     /// What the seal costs; transitions under hostile frames.
     Wire,
+    /// Group services under load: in virtual time, as host processes, on QEMU.
+    Groups,
 }
 
 impl Bench {
     /// All, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("boot", Self::Boot),
         ("failover", Self::Failover),
         ("idle", Self::Idle),
         ("sim", Self::Sim),
         ("scale", Self::Scale),
         ("wire", Self::Wire),
+        ("groups", Self::Groups),
     ];
 
     /// Whether it runs machines.
     pub const fn needs_qemu(self) -> bool {
-        matches!(self, Self::Boot | Self::Failover | Self::Idle | Self::Wire)
+        matches!(self, Self::Boot | Self::Failover | Self::Idle | Self::Wire | Self::Groups)
     }
 
     fn name(self) -> &'static str {
@@ -78,7 +85,8 @@ pub fn select(names: &[String]) -> Result<Vec<Bench>, String> {
 }
 
 /// Runs benchmarks. `short`: fewer repetitions. `bed` is there if one of them needs QEMU, prepared for `disk`: the target
-/// over which the failover is measured as well.
+/// over which the failover is measured as well. `host`: the program that is a node as a host process, when it is given
+/// `host-node ID FILE PORTS` ([`native::live`]).
 ///
 /// # Errors
 /// If a cluster cannot be run, or does not do what is to be measured.
@@ -87,6 +95,7 @@ pub fn run(
     short: bool,
     bed: Option<Bed<'_>>,
     disk: Option<&Disk>,
+    host: Option<&Path>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, Trouble> {
     let mut report = Report::default();
@@ -106,8 +115,19 @@ pub fn run(
             Bench::Sim => sim::run(if short { 60 } else { 400 }, &mut report)?,
             Bench::Scale => scale::run(if short { 1 } else { 5 }, &mut report)?,
             Bench::Wire => wire::run(if short { 5 } else { 30 }, qemu()?, &mut report)?,
+            Bench::Groups => groups::run(short, host, Some(qemu()?), &mut report)?,
         }
     }
+    Ok(report)
+}
+
+/// Group services under load, without the part on QEMU. `host` as for [`run`].
+///
+/// # Errors
+/// If the host processes do not do what is to be measured.
+pub fn without_qemu(short: bool, host: &Path) -> Result<Report, Trouble> {
+    let mut report = Report::default();
+    groups::run(short, Some(host), None, &mut report)?;
     Ok(report)
 }
 
@@ -117,7 +137,7 @@ mod tests {
 
     #[test]
     fn benchmarks_are_chosen_by_name() {
-        assert_eq!(select(&[]).unwrap().len(), 6);
+        assert_eq!(select(&[]).unwrap().len(), 7);
         assert_eq!(select(&["idle".into(), "boot".into()]), Ok(vec![Bench::Idle, Bench::Boot]));
         assert_eq!(
             select(&["x".into()]),

@@ -37,8 +37,8 @@ mod vector;
 
 pub use history::{Members, wrong_successor};
 pub use line::{
-    Barriers, FenceMethod, Life, Line, LockPhase, NodeState, Ordered, RoundName, StallEvent, StepEvent, Transition,
-    Via, What,
+    Barriers, FenceMethod, Life, Line, LockPhase, Member, MergePhase, NodeState, Ordered, RoundName, StallEvent,
+    StepEvent, Topic, Transition, Via, What,
 };
 pub use report::{Counts, Report, check, check_file};
 pub use rule::{Rule, Violation};
@@ -194,7 +194,7 @@ impl Checker {
     }
 
     /// The same for a run that says that its cluster has settled: no transition may be under way, nothing unacknowledged,
-    /// and all live members know the newest view.
+    /// all live members know the newest view, and every ACK round, merge and request for a domain has ended.
     pub fn finish_settled(&mut self) -> Vec<Violation> {
         let mut found = self.finish();
         let Some((number, members)) = self.history.newest_view() else { return found };
@@ -216,6 +216,9 @@ impl Checker {
                 step.barrier
             );
             self.out.add(Rule::Unfinished, what);
+        }
+        for (life, what) in self.groups.all_open().filter(|(life, _)| is_joined(life)) {
+            self.out.add(Rule::Unfinished, format!("{life} waits for the end of {what}"));
         }
         found.extend(self.out.take());
         found

@@ -273,8 +273,51 @@ pub struct Ordered {
     pub index: u64,
     /// The event with all its fields but those of the node that wrote it, as text.
     pub what: String,
-    /// A message with group data: its merge and subgroup.
-    pub data: Option<(u64, u64)>,
+    /// What of it the rules look at.
+    pub topic: Topic,
+}
+
+/// A member of a group: the group, its node, its job.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Member {
+    /// The group.
+    pub group: String,
+    /// The member's node.
+    pub node: u8,
+    /// Its job.
+    pub job: String,
+}
+
+/// What the rules look at in something of the order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "fields are named for what they are")]
+pub enum Topic {
+    /// A message; its number, if its text begins with `#` and one.
+    Message { from: Member, number: Option<u64> },
+    /// A member came or went.
+    Change { member: Member, joined: bool },
+    /// A protocol of this name began, or ended with its last round.
+    Protocol { id: u64, ends: bool },
+    /// A merge, named by its group and where it was asked for.
+    Merge { of: (String, u64), phase: MergePhase },
+    /// A request for a domain, or its answer.
+    Ask { domain: String, ends: bool },
+    /// Nothing.
+    None,
+}
+
+/// How far a merge is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "fields are named for what they are")]
+pub enum MergePhase {
+    /// It began with so many members.
+    Begins(u64),
+    /// A subgroup's data.
+    Data(u64),
+    /// A round is through, in which so many went.
+    Round { gone: u64 },
+    /// It is done, with so many messages with data.
+    Done(u64),
 }
 
 /// One line.
@@ -406,11 +449,44 @@ fn ordered(v: &Value, ev: &str) -> Result<Ordered, String> {
     let own = |key: &str| !["t_us", "node", "inc", "nt_us", "seq", "lc"].contains(&key);
     let fields = v.as_object().ok_or("no object")?.iter().filter(|(key, _)| own(key));
     let what = fields.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
-    let data = match ev {
-        "merge" if text(v, "phase")? == "data" => Some((number(v, "merge")?, number(v, "number")?)),
-        _ => None,
-    };
-    Ok(Ordered { order, index, what, data })
+    Ok(Ordered { order, index, what, topic: topic(v, ev)? })
+}
+
+fn topic(v: &Value, ev: &str) -> Result<Topic, String> {
+    let group = || text(v, "group").map(str::to_owned);
+    let member =
+        |node: &str| Ok::<_, String>(Member { group: group()?, node: node_id(v, node)?, job: text(v, "job")?.into() });
+    Ok(match ev {
+        "group_message" => Topic::Message { from: member("from")?, number: numbered(text(v, "text")?) },
+        "group_change" => match text(v, "change")? {
+            denied if denied.starts_with("denied") => Topic::None,
+            change => Topic::Change { member: member("member")?, joined: change == "joined" },
+        },
+        "ack_round" => match text(v, "phase")? {
+            "through" => Topic::None,
+            phase => Topic::Protocol { id: number(v, "protocol")?, ends: phase == "last" },
+        },
+        "merge" => {
+            let count = number(v, "number")?;
+            let phase = match text(v, "phase")? {
+                "begins" => MergePhase::Begins(count),
+                "data" => MergePhase::Data(count),
+                "round" => MergePhase::Round { gone: number(v, "gone")? },
+                "done" => MergePhase::Done(count),
+                other => return Err(format!("`phase` is \"{other}\"")),
+            };
+            Topic::Merge { of: (group()?, number(v, "merge")?), phase }
+        }
+        "domain" => Topic::Ask { domain: group()?, ends: text(v, "phase")? != "asked" },
+        _ => Topic::None,
+    })
+}
+
+/// The number of a message whose text begins with `#` and one.
+fn numbered(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix('#')?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
 }
 
 fn epitaph(v: &Value) -> Result<What, String> {

@@ -129,8 +129,12 @@ rules! {
     GroupOrder,
     /// A node left out what others delivered between two things that it delivered.
     GroupGap,
-    /// The data of a subgroup was sent twice in one merge (MISSION F4).
+    /// The data of a subgroup was sent twice in one merge, or a merge's count is not that of its data (MISSION F4).
     GroupData,
+    /// Of a member's numbered messages one is missing, comes twice, or overtook another.
+    GroupRow,
+    /// A message of one that is no member (any more), or one came twice, or one went that was none (MISSION F1).
+    GroupMember,
     /// The harness: an expectation did not hold.
     Assert,
     /// The harness: the run as a whole failed.

@@ -90,7 +90,7 @@ fn a_killed_master_takes_its_last_line_along() {
 fn group_services_are_fine() {
     for order in [Order::Lamport, Order::Receipt] {
         let counts = assert_fine(&story::group_services().lines, Options { order, ..Options::default() }).counts;
-        assert_eq!(counts.group_places, 11);
+        assert_eq!(counts.group_places, 20);
     }
 }
 
@@ -128,6 +128,31 @@ fn a_settled_run_has_nothing_under_way() {
     };
     let count = (1..lines.len()).filter(unfinished).count();
     assert!(count > lines.len() / 2, "{count} of {}", lines.len());
+}
+
+#[test]
+fn a_settled_run_has_ended_what_group_services_began() {
+    let open = |without: Option<(&str, &str)>| {
+        let mut lines = story::group_services().lines;
+        if let Some((event, phase)) = without {
+            breaking::remove(&mut lines, json!({"ev": event, "phase": phase, "node": 1}));
+        }
+        let end = lines.pop().unwrap();
+        assert_eq!(end["ev"], "end");
+        let mut checker = Checker::new(Options { order: Order::Receipt, needs_end: false, ..Options::default() });
+        lines.iter().for_each(|line| drop(checker.push_text(&line.to_string())));
+        let found = checker.finish_settled();
+        found.iter().filter(|v| v.rule == Rule::Unfinished).map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(open(None), "");
+    for (event, phase, what) in [
+        ("ack_round", "last", "protocol 22"),
+        ("merge", "done", "merge 12 of g"),
+        ("domain", "answered", "a request for domain d"),
+    ] {
+        let found = open(Some((event, phase)));
+        assert!(found.contains(what), "{event}: {found}");
+    }
 }
 
 #[test]

@@ -48,6 +48,17 @@ pub enum Verb {
     Ask(AskOptions),
     /// Show a trace as one self-contained HTML page
     Report(ReportOptions),
+    /// A node as a host process, for `bench groups`: its console is standard input and output
+    #[command(hide = true)]
+    HostNode {
+        /// Its id
+        id: u8,
+        /// The file that is the shared disk
+        disk: PathBuf,
+        /// All nodes' UDP ports on the loopback interface, in the order of their ids
+        #[arg(value_delimiter = ',')]
+        ports: Vec<u16>,
+    },
     /// Measure
     Bench {
         /// Which benchmarks; all if none is named
@@ -602,6 +613,9 @@ pub struct SimOptions {
     /// Try each step of each node as its last one, in scripted runs
     #[arg(long, conflicts_with_all = ["files", "seeds"])]
     pub crash_points: bool,
+    /// Group services on every node, with traffic: jobs, messages, ACK rounds, merges, domains; without it every eighth seed has it
+    #[arg(long, conflicts_with_all = ["files", "replay", "crash_points"])]
+    pub groups: bool,
     /// With --crash-points: every so many-th pair of crashes
     #[arg(long, default_value_t = 16, requires = "crash_points", value_name = "N")]
     pub pairs_every: usize,

@@ -87,6 +87,7 @@ fn as_sim(options: &RunOptions) -> SimOptions {
         pictures: options.pictures.clone(),
         shrink: false,
         replay: None,
+        groups: false,
         crash_points: false,
         pairs_every: 1,
         point: None,

@@ -49,7 +49,7 @@ fn seeds(options: &SimOptions) -> End {
             "--trace, --report and --perfetto without a file take one seed: --seeds S..S+1".to_owned(),
         );
     }
-    let run = RunOptions { keep_trace: wanted, ..RunOptions::default() };
+    let run = RunOptions { keep_trace: wanted, groups: options.groups, ..RunOptions::default() };
     let begun = std::time::Instant::now();
     let mut trace = Vec::new();
     let mut done = 0u64;
@@ -80,6 +80,8 @@ fn seeds(options: &SimOptions) -> End {
             );
             let each: Vec<String> = summary.injected.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
             println!("faults: {}", each.join(", "));
+            let (runs, delivered) = summary.groups;
+            println!("group services: in {runs} of the runs, {delivered} messages, changes and rounds in order");
             (End::Held, trace)
         }
         Err(failure) if options.shrink => match replay::shorten(&failure, &run, options.trace.as_deref()) {

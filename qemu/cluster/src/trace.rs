@@ -27,6 +27,14 @@ pub fn check(traces: &[PathBuf]) -> End {
     }
 }
 
+/// Is a node until its standard input ends.
+pub fn host_node(id: u8, disk: &Path, ports: &[u16]) -> End {
+    match quorate_bench::native::live(id, disk, ports) {
+        Ok(()) => End::Held,
+        Err(error) => End::CannotRun(format!("node {id}: {error}")),
+    }
+}
+
 /// Measures.
 pub fn bench(names: &[String], json: Option<&Path>, short: bool, disk: Option<Disk>, nic: Nic) -> End {
     let benches = match quorate_bench::select(names) {
@@ -47,7 +55,8 @@ pub fn bench(names: &[String], json: Option<&Path>, short: bool, disk: Option<Di
         return error.into();
     }
     let bed = tools.as_ref().map(|tools| Bed { tools, nic });
-    let report = match quorate_bench::run(&benches, short, bed, disk.as_ref(), &mut progress) {
+    let host = std::env::current_exe().ok();
+    let report = match quorate_bench::run(&benches, short, bed, disk.as_ref(), host.as_deref(), &mut progress) {
         Ok(report) => report,
         Err(trouble) => return trouble.into(),
     };

@@ -1,6 +1,6 @@
 //! Runs a range of seeds outside of the tests: `cargo run -p quorate-sim --example seeds -- NODES FROM TO [TRACE]`. Goes on
 //! after a failure; with TRACE the last seed's trace is written there. `light` or `full` instead of TRACE sets the faults,
-//! `lease` or `reservation` as a fifth the fence.
+//! `lease` or `reservation` as a fifth the fence, `groups` as any of them adds group services with traffic.
 
 use quorate_base::FenceMethod;
 use quorate_sim::{Faults, RunOptions, run_seed};
@@ -22,14 +22,17 @@ fn main() {
         Some("reservation") => Some(FenceMethod::Reservation),
         _ => None,
     };
-    let path = args.get(3).filter(|path| faults.is_none() && *path != "-");
-    let options = RunOptions { keep_trace: path.is_some(), faults, fence, ..RunOptions::default() };
+    let groups = args.iter().any(|a| a == "groups");
+    let path = args.get(3).filter(|path| faults.is_none() && *path != "-" && *path != "groups");
+    let options = RunOptions { keep_trace: path.is_some(), faults, fence, groups, ..RunOptions::default() };
     let began = std::time::Instant::now();
+    let mut delivered = 0;
     let (mut failed, mut virtual_us, mut slowest, mut nearest) = (0, 0, (0, 0), (0, 0));
     for seed in from..to {
         let trace = match run_seed(seed, nodes as u8, &options) {
             Ok(outcome) => {
                 virtual_us += outcome.virtual_us;
+                delivered += outcome.counts.group_places;
                 slowest = slowest.max((outcome.settled_us, seed));
                 nearest = nearest.max((outcome.settled_us * 100 / outcome.settle_bound_us, seed));
                 outcome.trace
@@ -52,7 +55,8 @@ fn main() {
     }
     let ratio = virtual_us as f64 / began.elapsed().as_micros() as f64;
     println!(
-        "{} of {} failed; slowest settling {slowest:?}, {nearest:?} % of its bound; {ratio:.0} times real time",
+        "{} of {} failed; slowest settling {slowest:?}, {nearest:?} % of its bound; {ratio:.0} times real time; {delivered} \
+         things of groups delivered",
         failed,
         to - from
     );

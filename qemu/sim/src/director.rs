@@ -15,6 +15,7 @@ use quorate_database::Region;
 use quorate_switch::Fault;
 
 use crate::faults::{Faults, LastWrite};
+use crate::gathered::gathered;
 use crate::lie::{Lack, Lie};
 use crate::machine::Machine;
 use crate::plan::{Act, Blow, Noise, Plan, Role, Who, parse_levels};
@@ -335,6 +336,7 @@ impl<'p> Director<'p> {
                     self.stop(world, &Act::Pause { node: Who::Node(*node), for_us: *for_us });
                 }
             }
+            Act::Console { node, line } => drop(world.command(usize::from(*node), line)),
             Act::Levels { node, words } => world.set_levels(usize::from(*node), parse_levels(words)),
             _ => self.act_on_links(world, act),
         }
@@ -578,6 +580,9 @@ impl<'p> Director<'p> {
         }
         let took_us = settle(world, all, within)?;
         world.check_keys().map_err(|what| world.describe(what))?;
+        if self.plan.groups {
+            gathered(world)?;
+        }
         Ok(took_us)
     }
 }

@@ -14,6 +14,7 @@
 //! plan        all that a run is made of         schedule   draws a plan from a seed
 //! director    carries a plan out                run        a seed or a plan from beginning to end
 //! waylay      strikes at a moment                settle     how a cluster must end up
+//! traffic     draws what group services are asked      gathered   and what they must have come to
 //! shrink      makes a failing plan short        crash      every step of a script as some node's last
 //! ```
 //! A run is a function of its seed: the same seed gives the same trace, byte for byte.
@@ -26,6 +27,7 @@ mod database;
 mod director;
 mod disk;
 pub mod faults;
+mod gathered;
 mod lie;
 mod looks;
 mod machine;
@@ -41,6 +43,7 @@ mod settle;
 mod shrink;
 mod slots;
 mod told;
+mod traffic;
 mod truth;
 mod turn;
 mod typed;

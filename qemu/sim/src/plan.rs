@@ -37,6 +37,9 @@ pub struct Plan {
     /// second master, and no master loses the lock (DESIGN 4).
     #[serde(default)]
     pub calm: bool,
+    /// Every node has group services, level 10.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub groups: bool,
     /// After the healing these machines stay off at first: the others must settle without them.
     #[serde(default)]
     pub off: Vec<u8>,
@@ -58,6 +61,12 @@ pub struct Plan {
     /// What is done, ascending by time.
     #[serde(rename = "act", default)]
     pub acts: Vec<Step>,
+}
+
+/// For what is left out of a file where it is not so.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// A link that stays cut after the healing.
@@ -219,6 +228,8 @@ pub enum Act {
     Double { machine: u8, node: u8, for_us: u64 },
     /// From its next boot on a machine declares these levels.
     Levels { node: u8, words: Vec<String> },
+    /// A line is typed at a node's console; what it answers does not matter.
+    Console { node: u8, line: String },
 }
 
 /// What a bad cable does to frames, both ways.
@@ -325,9 +336,15 @@ impl Plan {
             let levels = self.levels_of(m);
             settle_us(&self.timing, &levels, self.nodes)
         });
-        most.max().unwrap_or(0)
+        // Group services begin an epoch for each transition: they ask, and may defer to another who asks.
+        let epochs = if self.groups { (2 + u64::from(self.nodes) / 2) * EPOCH_US } else { 0 };
+        most.max().unwrap_or(0) + epochs
     }
 }
+
+/// An epoch of group services takes so long at most on sound nodes, µs: a call is put off for 100 ms, answers are repeated after
+/// 10 ms each, and a node that joins reads all nodes' copies of domains twice.
+const EPOCH_US: u64 = 400_000;
 
 /// How long a cluster may take to settle after the last thing was healed, µs: with the default time-outs and no level that
 /// works for long 6.0 s, with those of the profile `fast` 1.0 s.
@@ -376,9 +393,11 @@ impl Act {
     /// What it is called where faults are counted; `None` if it is none.
     pub fn fault(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Start { .. } | Self::Register { .. } | Self::Deregister { died: false, .. } | Self::Levels { .. } => {
-                return None;
-            }
+            Self::Start { .. }
+            | Self::Register { .. }
+            | Self::Deregister { died: false, .. }
+            | Self::Levels { .. }
+            | Self::Console { .. } => return None,
             Self::Kill { .. } => "kill",
             Self::KillAll { .. } => "kill_all",
             Self::Ambush { .. } => "ambush",
@@ -426,7 +445,8 @@ impl Act {
             | Self::Reconnect { node }
             | Self::Register { node, .. }
             | Self::Deregister { node, .. }
-            | Self::Levels { node, .. } => [Some(*node), None],
+            | Self::Levels { node, .. }
+            | Self::Console { node, .. } => [Some(*node), None],
             Self::Kill { node, .. }
             | Self::Waylay { node, .. }
             | Self::Leave { node }
@@ -610,6 +630,7 @@ impl fmt::Display for Act {
             Self::Double { machine, node, for_us } => {
                 write!(f, "machine {machine} boots as node {node}, which is paused for {} if it runs", Ms(*for_us))
             }
+            Self::Console { node, line } => write!(f, "at node {node}'s console: {line}"),
             Self::Levels { node, words } => {
                 write!(f, "from its next boot on node {node} has the levels {}", words.join(" "))
             }

@@ -11,6 +11,7 @@ use quorate_base::FenceMethod;
 use crate::director::Director;
 use crate::faults::Faults;
 use crate::plan::Plan;
+use crate::traffic;
 use crate::world::{Broken, Invariant, Setup, World};
 
 /// How a seed is run.
@@ -20,6 +21,8 @@ pub struct RunOptions {
     pub faults: Option<Faults>,
     /// How the cluster fences; `None`: the seed decides.
     pub fence: Option<FenceMethod>,
+    /// Group services on every node, with traffic; if not, the seed decides.
+    pub groups: bool,
     /// For how long things are damaged, ms of run time.
     pub damage_ms: u64,
     /// Keep the trace.
@@ -30,7 +33,7 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { faults: None, fence: None, damage_ms: 15_000, keep_trace: false, invariant: None }
+        Self { faults: None, fence: None, groups: false, damage_ms: 15_000, keep_trace: false, invariant: None }
     }
 }
 
@@ -49,6 +52,8 @@ pub struct Outcome {
     pub events: u64,
     /// What the checker saw.
     pub counts: quorate_check::Counts,
+    /// Whether its nodes had group services.
+    pub groups: bool,
     /// How many faults of each kind were made.
     pub injected: BTreeMap<&'static str, u64>,
     /// The trace's lines, if they were to be kept.
@@ -74,7 +79,8 @@ impl Failure {
     /// The command that runs this seed again, with its trace.
     pub fn replay(&self) -> String {
         let (nodes, seed, next) = (self.nodes, self.seed, self.seed + 1);
-        format!("cargo cluster sim --nodes {nodes} --seeds {seed}..{next} --trace seed-{seed}.jsonl")
+        let groups = if self.plan.groups && !traffic::is_drawn(seed) { " --groups" } else { "" };
+        format!("cargo cluster sim --nodes {nodes} --seeds {seed}..{next}{groups} --trace seed-{seed}.jsonl")
     }
 }
 
@@ -107,6 +113,8 @@ pub struct Summary {
     pub fences: u64,
     /// Lives.
     pub lives: u64,
+    /// Runs with group services, and what they delivered, each once.
+    pub groups: (u64, u64),
     /// How many faults of each kind were made.
     pub injected: BTreeMap<&'static str, u64>,
 }
@@ -121,6 +129,8 @@ impl Summary {
         self.notifies += outcome.counts.notifies;
         self.fences += outcome.counts.fences;
         self.lives += outcome.counts.lives;
+        self.groups.0 += u64::from(outcome.groups);
+        self.groups.1 += outcome.counts.group_places;
         for (fault, count) in &outcome.injected {
             *self.injected.entry(fault).or_default() += count;
         }
@@ -159,6 +169,7 @@ pub fn run_plan(plan: &Plan, options: &RunOptions) -> Result<Outcome, Box<Failur
                 settle_bound_us,
                 events: world.events,
                 counts: world.counts(),
+                groups: plan.groups,
                 injected,
                 trace,
             })
@@ -236,6 +247,7 @@ fn world_of(plan: &Plan, options: &RunOptions) -> World {
     world.calm = plan.calm;
     for m in 0..usize::from(plan.nodes) {
         world.set_levels(m, plan.levels_of(m));
+        world.set_groups(m, plan.groups);
     }
     world
 }

@@ -13,6 +13,7 @@ use crate::plan::{Act, Blow, Broke, Moment, Noise, Plan, Role, Step, Who};
 use crate::random::Random;
 use crate::reservation::TargetKind;
 use crate::run::RunOptions;
+use crate::traffic;
 
 /// What kind of act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,7 +134,7 @@ impl Plan {
             acts.extend(draw_hangs(seed, nodes, damage_us));
             acts.sort_by_key(|step| step.at_us);
         }
-        let levels = draw.levels;
+        let mut levels = draw.levels;
         // Apart, so that the method changes nothing of the rest.
         let mut random = Random::new(seed.rotate_left(17) ^ 0xfe_4ce);
         let drawn = if random.below(3) == 0 { FenceMethod::Reservation } else { FenceMethod::Lease };
@@ -146,6 +147,17 @@ impl Plan {
                 acts.sort_by_key(|step| step.at_us);
             }
         }
+        let groups = options.groups || traffic::is_drawn(seed);
+        if groups {
+            acts.extend(traffic::draw(seed, nodes, damage_us));
+            acts.sort_by_key(|step| step.at_us);
+            levels.iter_mut().for_each(|words| above_groups(words));
+            let declared = acts.iter_mut().filter_map(|step| match &mut step.act {
+                Act::Levels { words, .. } => Some(words),
+                _ => None,
+            });
+            declared.for_each(|words| above_groups(words));
+        }
         Self {
             nodes,
             seed,
@@ -153,6 +165,7 @@ impl Plan {
             clock_ppm,
             views_only,
             calm,
+            groups,
             off,
             cuts,
             levels,
@@ -161,6 +174,15 @@ impl Plan {
             timing,
             faults,
             acts,
+        }
+    }
+}
+
+/// Level 10 is group services'.
+fn above_groups(words: &mut [String]) {
+    for word in words {
+        if let Some(rest) = word.strip_prefix("10:") {
+            *word = format!("15:{rest}");
         }
     }
 }

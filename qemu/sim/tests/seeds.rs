@@ -1,6 +1,6 @@
 //! Random schedules: hundreds of seeds, every invariant after every event; and that a seed replays exactly.
 
-use quorate_sim::{RunOptions, run_seed, run_seeds};
+use quorate_sim::{Plan, RunOptions, run_plan, run_seed, run_seeds};
 
 fn seeds(range: std::ops::Range<u64>, nodes: u8) {
     let began = std::time::Instant::now();
@@ -31,6 +31,33 @@ fn random_faults_with_five_nodes() {
 #[test]
 fn random_faults_with_nine_nodes() {
     seeds(3000..3020, 9);
+}
+
+#[test]
+fn group_traffic_under_the_same_faults() {
+    let options = RunOptions { groups: true, ..RunOptions::default() };
+    for (range, nodes) in [(0..30, 2), (30..70, 3), (70..90, 5)] {
+        match run_seeds(range, nodes, &options, |_| {}) {
+            Ok(summary) => {
+                let (runs, delivered) = summary.groups;
+                assert!(runs == summary.runs && delivered > 100 * runs, "{summary:?}");
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+}
+
+#[test]
+fn a_plan_carries_its_group_traffic_and_one_without_says_nothing_of_it() {
+    let with = Plan::draw(3, 3, &RunOptions { groups: true, damage_ms: 5_000, ..RunOptions::default() });
+    let text = with.to_text().unwrap();
+    assert!(text.contains("groups = true") && text.contains("line = \"job load"), "{text}");
+    assert_eq!(Plan::parse(&text).unwrap(), with);
+    let options = RunOptions { keep_trace: true, ..RunOptions::default() };
+    let [a, b] = [run_plan(&with, &options), run_plan(&Plan::parse(&text).unwrap(), &options)];
+    assert_eq!(a.map(|o| o.trace).ok(), b.map(|o| o.trace).ok());
+    let without = (0..).map(|seed| Plan::draw(seed, 3, &RunOptions::default())).find(|plan| !plan.groups).unwrap();
+    assert!(!without.to_text().unwrap().contains("groups"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::engine::number;
 use crate::world::{MS, SECOND, Threads, World, n};
-use quorate_groups::capacity::{CHANGES_MAX, DATA_WINDOW, OUT_DATA_MAX};
+use quorate_groups::capacity::{CHANGES_MAX, GROUP_WINDOW_MAX, OUT_GROUP_MAX};
 use quorate_groups::{CallError, JobId, JobState, Reason, Registration};
 
 const HANGS: Threads = Threads { work_us: 0, rounds: 1, take_us: 0, hang: true };
@@ -124,7 +124,7 @@ fn a_member_that_does_not_take_slows_its_groups_senders_and_nobody_else() {
         }
         w.run_for(5 * MS);
     }
-    assert_eq!(sent as usize, DATA_WINDOW + OUT_DATA_MAX, "bounded");
+    assert_eq!(sent as usize, GROUP_WINDOW_MAX + OUT_GROUP_MAX, "bounded");
     let slot = w.engine(0).tables().group("g").unwrap().slot;
     assert_eq!(w.engine(0).holds_back(slot).iter().collect::<Vec<_>>(), [n(2)], "it is named");
     for k in 1..=30 {

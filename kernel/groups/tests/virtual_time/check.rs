@@ -1,15 +1,22 @@
 //! What must hold, checked on what every node was told, after every step.
 
 use quorate_base::{Incarnation, NodeId};
-use quorate_groups::tables::Tables;
+use quorate_groups::tables::{HEAD_MAX, Tables};
 use quorate_groups::{ChangeKind, Engine, JobId, JobState, MemberId, Position, Reason, Told};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 type Life = (NodeId, Incarnation);
 
-/// A message as a job took it: from whom, in which frame, what.
-type Took = (MemberId, u64, Vec<u8>);
+/// A message as a job took it: from whom, in which frame it begins, how long it is, and its first bytes.
+type Took = (MemberId, u64, usize, Vec<u8>);
+
+fn head(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len().min(HEAD_MAX)].to_vec()
+}
+
+/// A message as it was told: in which group, to whom, and what a job must take.
+type Known = (String, Option<MemberId>, Took);
 
 /// In which group, on which node, since when, until when and why.
 type Membership = (String, NodeId, Position, Option<(Position, Reason)>);
@@ -31,8 +38,8 @@ pub struct Check {
     /// What the first that delivered a place was told there, and how its tables were after it.
     order: BTreeMap<u64, Vec<String>>,
     tables: HashMap<u64, u64>,
-    /// Messages as they stand in the order: group, from, to, bytes.
-    messages: BTreeMap<Position, (String, MemberId, Option<MemberId>, Vec<u8>)>,
+    /// Messages as they stand in the order.
+    messages: BTreeMap<Position, Known>,
     seen: HashSet<(MemberId, Vec<u8>)>,
     /// Of each member the number of its last message in the order.
     last: HashMap<MemberId, u64>,
@@ -99,8 +106,8 @@ impl Check {
     /// What is told for the first time anywhere.
     fn first(&mut self, at: Position, told: &Told<'_>) {
         match told {
-            Told::Message { group, from, to, bytes, .. } => {
-                let known = (group.to_string(), from.id, *to, bytes.to_vec());
+            Told::Message { group, from, to, bytes, begins, len, .. } => {
+                let known = (group.to_string(), *to, (from.id, *begins, *len, head(bytes)));
                 assert!(self.messages.insert(at, known).is_none());
                 assert!(self.seen.insert((from.id, bytes.to_vec())), "doubled: {from:?} {bytes:?} at {at:?}");
                 if let Some((number, _)) = bytes.split_first_chunk::<8>() {
@@ -174,7 +181,11 @@ impl Check {
     }
 
     pub fn took(&mut self, node: NodeId, life: Incarnation, job: JobId, from: MemberId, order: u64, bytes: &[u8]) {
-        self.taken.entry((node, life, job)).or_default().push((from, order, bytes.to_vec()));
+        self.taken.entry((node, life, job)).or_default().push((from, order, bytes.len(), head(bytes)));
+        if let Some((number, rest)) = bytes.split_first_chunk::<8>().filter(|_| bytes.len() > HEAD_MAX) {
+            let whole = super::engine::number(u64::from_le_bytes(*number), bytes.len() - 8);
+            assert!(whole[8..] == *rest, "{node:?} {job:?} took other bytes than were sent");
+        }
     }
 
     pub fn log_of(&self, node: NodeId, life: Incarnation) -> Vec<String> {
@@ -183,7 +194,7 @@ impl Check {
 
     /// How many messages of a member were delivered.
     pub fn delivered(&self, from: MemberId) -> usize {
-        self.messages.values().filter(|m| m.1 == from).count()
+        self.messages.values().filter(|m| m.2.0 == from).count()
     }
 
     /// What a job took is what was sent to its group in its time, in order; all of it if it is a member still.
@@ -194,11 +205,12 @@ impl Check {
                 _ => continue,
             };
             let (group, _, since, _) = &self.members[&member];
-            let due: Vec<(MemberId, u64, Vec<u8>)> = self
+            // One that began before it came is not for it, even if it ended after that.
+            let due: Vec<Took> = self
                 .messages
                 .range(*since..)
-                .filter(|(_, m)| m.0 == *group && m.2.is_none_or(|to| to == member))
-                .map(|(at, m)| (m.1, at.order, m.3.clone()))
+                .filter(|(_, m)| m.0 == *group && m.1.is_none_or(|to| to == member) && m.2.1 > since.order)
+                .map(|(_, m)| m.2.clone())
                 .collect();
             let took = self.taken.get(&(node, life, job)).cloned().unwrap_or_default();
             assert_eq!(took.len(), due.len(), "{node:?} {job:?} took another number of messages");

@@ -6,6 +6,7 @@ mod ack;
 mod check;
 mod domains;
 mod engine;
+mod long;
 mod membership;
 mod merge;
 mod seeds;

@@ -5,6 +5,7 @@ use crate::engine::number;
 use crate::world::{MS, Net, Threads, World, n};
 use quorate_base::{NodeId, NodeSet, NodeState};
 use quorate_database::DomainEntry;
+use quorate_groups::capacity::MESSAGE_MAX;
 use quorate_groups::{CallError, DomainOp, JobId, JobState, Registration};
 use std::collections::HashMap;
 
@@ -239,7 +240,11 @@ impl Run {
     fn burst(&mut self) {
         let Some((node, job)) = self.any_job() else { return };
         let Some(JobState::Member(_)) = self.w.up(node).engine.job(job) else { return };
-        let (count, size) = (1 + self.w.chance.below(20), self.w.chance.below(1200) as usize);
+        // Mostly messages that share frames; now and then long ones, in parts.
+        let (count, size) = match self.w.chance.below(6) {
+            0 => (1 + self.w.chance.below(4), self.w.chance.below(MESSAGE_MAX as u64 - 7) as usize),
+            _ => (1 + self.w.chance.below(20), self.w.chance.below(1200) as usize),
+        };
         for _ in 0..count {
             if !self.w.is_up(node) {
                 return;

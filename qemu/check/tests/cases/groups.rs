@@ -31,6 +31,40 @@ pub fn cases() -> Vec<Case> {
                     set(l, json!({"node": node, "order": 14}), json!({"number": 1}));
                 }
             }),
+            ("a merge that counts one more", Rule::GroupData, |l| {
+                for node in [0, 1] {
+                    set(l, json!({"node": node, "phase": "done"}), json!({"number": 3}));
+                }
+            }),
+            ("a numbered message lost", Rule::GroupRow, |l| {
+                for node in [0, 1] {
+                    remove(l, json!({"node": node, "text": "#2 and more"}));
+                }
+            }),
+            ("a numbered message twice", Rule::GroupRow, |l| {
+                for node in [0, 1] {
+                    set(l, json!({"node": node, "order": 19}), json!({"text": "#1 and more"}));
+                }
+            }),
+            ("a message of one that went", Rule::GroupMember, |l| {
+                for node in [0, 1] {
+                    set(l, json!({"node": node, "order": 16}), json!({"job": "k"}));
+                }
+            }),
+            ("one that came twice", Rule::GroupMember, |l| {
+                for node in [0, 1] {
+                    set(l, json!({"node": node, "order": 20}), json!({"change": "joined"}));
+                }
+            }),
+            ("one that went twice", Rule::GroupMember, |l| {
+                for node in [0, 1] {
+                    set(
+                        l,
+                        json!({"node": node, "order": 17}),
+                        json!({"change": "unregistered", "job": "k", "member": 1}),
+                    );
+                }
+            }),
             ("no place", Rule::Form, |l| {
                 let at = find(l, &json!({"ev": "group_message"}));
                 l[at].as_object_mut().unwrap().remove("order");

@@ -11,7 +11,7 @@ impl Story {
     }
 }
 
-/// Two nodes: members come, messages, an ACK round, a merge of two subgroups, a domain; node 1 joined when the first message was
+/// Two nodes: members come and go, messages, numbered ones, an ACK round, a merge of two subgroups, a domain; node 1 joined when the first message was
 /// delivered already.
 pub fn group_services() -> Story {
     let mut s = Story::new(&[(20, "dlm", [1, 1, 1])]);
@@ -47,5 +47,29 @@ pub fn group_services() -> Story {
         "version": 1, "nodes": [1]});
     s.delivered(&[1], &copy);
     s.delivered(&[0, 1], &message(16, 0, 1, "last"));
+    // Another of the same name: its numbers begin anew.
+    let member = |order: u64, change: &str| json!({"ev": "group_change", "group": "g", "order": order, "index": 0, "member": 0, "job": "row", "change": change});
+    let numbered = |order: u64, number: u64| {
+        json!({"ev": "group_message", "group": "g", "order": order, "index": 0, "from": 0, "job": "row", "to": null,
+            "bytes": 64, "text": format!("#{number} and more")})
+    };
+    s.delivered(&[0, 1], &member(17, "joined"));
+    for (order, number) in [(18, 1), (19, 2)] {
+        s.delivered(&[0, 1], &numbered(order, number));
+    }
+    s.delivered(&[0, 1], &numbered(19, 3));
+    s.delivered(&[0, 1], &member(20, "unregistered"));
+    let ask = |order: u64, phase: &str| {
+        json!({"ev": "domain", "group": "d", "order": order, "index": 0, "phase": phase, "op": "add", "by": 1, "why": "",
+            "version": 0, "nodes": []})
+    };
+    s.delivered(&[0, 1], &ask(21, "asked"));
+    let protocol = |order: u64, phase: &str| {
+        json!({"ev": "ack_round", "group": "g", "order": order, "index": 0, "protocol": 22, "phase": phase, "round": 0,
+            "members": 1})
+    };
+    s.delivered(&[0, 1], &protocol(22, "begins"));
+    s.delivered(&[0, 1], &ask(23, "answered"));
+    s.delivered(&[0, 1], &protocol(24, "last"));
     s.end()
 }
