@@ -277,7 +277,9 @@ impl Looks {
         let before = sight.head.map_or(sound, |(head, _)| head);
         let was_answered = sight.head.is_none_or(|(_, answered)| answered);
         let kind = Kind::of(&before, &head).or_else(|| Kind::of(&sound, &head));
-        sight.head = Some((head, was_answered && kind == Some(Kind::Again)));
+        // The same again as what was durable, whatever failed in between, is no new content to look after.
+        let sound_again = Kind::of(&sound, &head) == Some(Kind::Again);
+        sight.head = Some((head, sound_again || was_answered && kind == Some(Kind::Again)));
         let whole = |records: &Option<Records>| records.is_some_and(|records| records.is_whole(nodes));
         let (missing, what) = match kind {
             Some(Kind::Again) => return None,
