@@ -107,12 +107,21 @@ impl Master {
         self.progress[local(n)].is_some_and(|p| p.only.is_some_and(|only| only < level))
     }
 
-    /// Who still takes part in a round. A participant that died and came back as a later life is not at the level any more.
+    /// Who still takes part in a round. A participant that died and came back as a later life is not at the level any more, or
+    /// came to it by a round that began after this one.
     pub(crate) fn takers(&self, round: &Round) -> NodeSet {
         let Some(entry) = self.map.get(round.level) else { return NodeSet::EMPTY };
+        let came_later = |n: NodeId| {
+            self.progress[n.index()].is_some_and(|p| {
+                let own =
+                    matches!(p.at, At::Running { level, round: own, .. } if level == round.level && own > round.id);
+                p.transition == Transition::Joining && own
+            })
+        };
         let here = |n: &NodeId| {
             let is_subject = round.subjects.iter().any(|s| s.node == *n && s.incarnation == self.view.incarnation(*n));
             !self.died_at(*n, round.level)
+                && !came_later(*n)
                 && (is_subject && entry.nodes.contains(*n) || self.state_at(entry, *n) != NodeState::Inactive)
         };
         round.participants.and(self.view.members()).iter().filter(here).collect()
