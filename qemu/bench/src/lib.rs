@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(select(&["idle".into(), "boot".into()]), Ok(vec![Bench::Idle, Bench::Boot]));
         assert_eq!(
             select(&["x".into()]),
-            Err("no benchmark `x`; there are boot, failover, idle, sim, scale, wire".into())
+            Err("no benchmark `x`; there are boot, failover, idle, sim, scale, wire, groups".into())
         );
     }
 }
