@@ -110,6 +110,7 @@ impl Fake {
             fence: FenceMethod::Lease,
             preempted: Preempted::Lingers,
             registrants: Registrants::All,
+            blanks: Default::default(),
             key: ClusterKey([7; 32]),
             key_epoch: 0,
         };

@@ -25,7 +25,7 @@ use quorate_base::capacity::{NODES_MAX, RECORD_BYTES};
 use quorate_base::{Ballot, BootNonce, ClusterId, Incarnation, NodeId, NodeSet, NodeState, View, ViewName};
 
 use crate::block::{Block, RecordError};
-use crate::sealed::{Kind, Place, Raw, all_zeros, open, put, put_u32, put_u64, reserved, seal, u32_at, u64_at};
+use crate::sealed::{Kind, Place, Raw, all_zeros, open_written, put, put_u32, put_u64, reserved, seal, u32_at, u64_at};
 
 const INCARNATIONS_AT: usize = 88;
 const STATES_AT: usize = INCARNATIONS_AT + 4 * NODES_MAX;
@@ -189,7 +189,7 @@ impl BallotBlock {
 
     /// What stands in `bytes`, a record or the whole pitch that begins with it.
     pub fn decode(bytes: &[u8], cluster: ClusterId, node: NodeId, slot: u8) -> Block<Self> {
-        open(bytes, Some(cluster), Self::place(node, slot)).and_then(|raw| {
+        open_written(bytes, cluster, Self::place(node, slot)).and_then(|raw| {
             let head = head(raw)?;
             let (bytes, _) = raw[INCARNATIONS_AT..STATES_AT].as_chunks::<4>();
             let mut incarnations = [Incarnation::NEVER; NODES_MAX];
@@ -218,7 +218,7 @@ impl BallotBlock {
 
     /// The same without building the views. Good exactly when [`BallotBlock::decode`] is good.
     pub fn decode_head(bytes: &[u8], cluster: ClusterId, node: NodeId, slot: u8) -> Block<BallotHead> {
-        open(bytes, Some(cluster), Self::place(node, slot)).and_then(|raw| {
+        open_written(bytes, cluster, Self::place(node, slot)).and_then(|raw| {
             let head = head(raw)?;
             states_at(raw, STATES_AT)?;
             states_at(raw, UNDO_STATES_AT)?;

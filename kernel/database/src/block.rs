@@ -1,7 +1,14 @@
 //! What was found at a place on the disk. Unreadable is a value of its own, never "empty" (DESIGN 3).
 
 use core::fmt;
-use quorate_base::DiskError;
+use quorate_base::capacity::RECORD_BYTES;
+use quorate_base::{ClusterId, DiskError, NodeId};
+
+use crate::ballot_block::BallotBlock;
+use crate::heartbeat::Heartbeat;
+use crate::identity::Identity;
+use crate::layout;
+use crate::sealed::{Place, Raw, blank, is_zeros};
 
 /// The content of one record's place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -9,7 +16,7 @@ pub enum Block<T> {
     /// Not read yet.
     #[default]
     Unread,
-    /// All zeros: never written.
+    /// Never written: a sealed record without content, or zeros. What zeros are worth says [`Blanks`].
     Blank,
     /// A valid record.
     Good(T),
@@ -39,7 +46,8 @@ impl<T> Block<T> {
         match self {
             Self::Unreadable(_) => true,
             Self::Damaged(error) => {
-                matches!(error, RecordError::Misplaced | RecordError::ForeignCluster | RecordError::Version(_))
+                use RecordError::{ForeignCluster, Misplaced, Version, Zeros};
+                matches!(error, Misplaced | ForeignCluster | Version(_) | Zeros)
             }
             Self::Unread | Self::Blank | Self::Good(_) => false,
         }
@@ -60,6 +68,54 @@ impl<T> Block<T> {
     }
 }
 
+/// What stands in a database where a node has not written yet: in its identity slots, heartbeat and ballot slots.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Blanks {
+    /// Zeros, as in a new file. A misdirected read that gives a place where nothing was ever written cannot be told from them.
+    #[default]
+    Zeros,
+    /// A sealed record without content, which names its place ([`sealed::blank`](crate::sealed::blank)): zeros are
+    /// another place's.
+    Sealed,
+}
+
+impl Blanks {
+    /// As tools print it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zeros => "zeros",
+            Self::Sealed => "sealed",
+        }
+    }
+
+    /// What was found in a place that a node writes, given its bytes: zeros are no blank where blanks are sealed.
+    pub fn judge<T>(self, bytes: &[u8], found: Block<T>) -> Block<T> {
+        match found {
+            Block::Blank if self == Self::Sealed && is_zeros(bytes) => Block::Damaged(RecordError::Zeros),
+            found => found,
+        }
+    }
+
+    /// What is written when the database is made, record by record: nothing where zeros will do.
+    pub fn records(self, cluster: ClusterId, nodes: u8) -> impl Iterator<Item = (u64, Raw)> {
+        let nodes = if self == Self::Sealed { nodes } else { 0 };
+        NodeId::first(nodes).flat_map(move |n| {
+            let identity = |slot| (layout::identity(n, slot), Identity::place(n, slot));
+            let ballot = |slot| (layout::ballot(n, slot), BallotBlock::place(n, slot));
+            let heartbeat = (layout::heartbeat(n), Heartbeat::place(n));
+            [identity(0), identity(1), heartbeat, ballot(0), ballot(1)].map(|(at, place)| (at, blank(cluster, place)))
+        })
+    }
+
+    /// The record of a place where its node has not written yet.
+    pub fn record(self, cluster: ClusterId, place: Place) -> Raw {
+        match self {
+            Self::Zeros => [0; RECORD_BYTES],
+            Self::Sealed => blank(cluster, place),
+        }
+    }
+}
+
 /// Why bytes are not a valid record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RecordError {
@@ -75,6 +131,8 @@ pub enum RecordError {
     Misplaced,
     /// Another cluster's.
     ForeignCluster,
+    /// Nothing but zeros, where even what was never written is sealed: another place's content, or one that was wiped.
+    Zeros,
     /// A field holds a value that cannot be.
     Field(&'static str),
 }
@@ -88,6 +146,7 @@ impl fmt::Display for RecordError {
             Self::Checksum => f.write_str("wrong checksum"),
             Self::Misplaced => f.write_str("a record that belongs to another place"),
             Self::ForeignCluster => f.write_str("a record of another cluster"),
+            Self::Zeros => f.write_str("zeros, where even what was never written has a seal"),
             Self::Field(name) => write!(f, "impossible value in field {name}"),
         }
     }

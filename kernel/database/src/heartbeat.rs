@@ -20,7 +20,7 @@ use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{Ballot, BootNonce, ClusterId, Incarnation, NodeId, NodeSet, NodeState, ViewName};
 
 use crate::block::{Block, RecordError};
-use crate::sealed::{Kind, Place, Raw, open, put_u32, put_u64, reserved, seal, u32_at, u64_at};
+use crate::sealed::{Kind, Place, Raw, open_written, put_u32, put_u64, reserved, seal, u32_at, u64_at};
 
 /// The node's flag for the master lock (Dekker; DESIGN 4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -116,7 +116,7 @@ impl Heartbeat {
 
     /// What stands in `bytes`, a record or the whole pitch that begins with it.
     pub fn decode(bytes: &[u8], cluster: ClusterId, node: NodeId) -> Block<Self> {
-        open(bytes, Some(cluster), Self::place(node)).and_then(|raw| {
+        open_written(bytes, cluster, Self::place(node)).and_then(|raw| {
             let bits = raw[38];
             if bits & !(FROZEN | CLEAN | CARRIER) != 0 {
                 return Err(RecordError::Field("bits"));

@@ -16,7 +16,7 @@ use quorate_base::{BootNonce, ClusterId, Incarnation, NodeId};
 
 use crate::block::{Block, RecordError};
 use crate::config::MachineId;
-use crate::sealed::{Kind, Place, Raw, open, put_u32, put_u64, reserved, seal, u32_at, u64_at};
+use crate::sealed::{Kind, Place, Raw, open_written, put_u32, put_u64, reserved, seal, u32_at, u64_at};
 
 /// The content of an identity slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -68,7 +68,7 @@ impl Identity {
 
     /// What stands in `bytes`, a record or the whole pitch that begins with it.
     pub fn decode(bytes: &[u8], cluster: ClusterId, node: NodeId, slot: u8) -> Block<Self> {
-        open(bytes, Some(cluster), Self::place(node, slot)).and_then(|raw| {
+        open_written(bytes, cluster, Self::place(node, slot)).and_then(|raw| {
             let bits = raw[36];
             if bits & !(HAS_MACHINE | NEXUS_RESET) != 0 {
                 return Err(RecordError::Field("bits"));

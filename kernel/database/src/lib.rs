@@ -19,7 +19,7 @@ pub mod sealed;
 pub mod superblock;
 
 pub use ballot_block::{BallotBlock, BallotHead, Predecessor, TooManyChanges, fits, newer_slot};
-pub use block::{Block, RecordError};
+pub use block::{Blanks, Block, RecordError};
 pub use config::{BootChoice, EndAction, FindError, MachineId, NodeConfig, find_node};
 pub use domain_block::{DOMAINS_MAX, DomainBlock, DomainEntry};
 pub use heartbeat::{Flag, Heartbeat};

@@ -11,6 +11,8 @@
 //! 28  4  CRC-32C of bytes 0..28 and 32..512
 //! 32     the record's own fields, little endian, zeros to the end
 //! ```
+//! Where a node has not written yet stands such a record without content ([`blank`]), or zeros ([`Blanks`](crate::Blanks)).
+//!
 //! Invariants: a record names its own place, so that a misdirected read or write is seen; every byte of it is either
 //! given by its fields or zero, so that equal records have equal bytes. Magic, version and checksum stand where they
 //! stand in every format version to come: a record of another version is known as such only if its checksum holds.
@@ -126,6 +128,26 @@ pub fn seal(raw: &mut Raw, cluster: ClusterId, place: Place) {
 pub fn header(bytes: &[u8]) -> Option<Header> {
     let raw = bytes.first_chunk::<RECORD_BYTES>()?;
     (raw.starts_with(&MAGIC) && checksum(raw) == u32_at(raw, CHECKSUM_AT)).then(|| header_of(raw))
+}
+
+/// A record without content: what stands where a node has not written yet, if the database's blanks are sealed.
+pub fn blank(cluster: ClusterId, place: Place) -> Raw {
+    let mut raw = [0; RECORD_BYTES];
+    seal(&mut raw, cluster, place);
+    raw
+}
+
+/// Whether a record's place holds nothing but zeros.
+pub fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.first_chunk::<RECORD_BYTES>().is_some_and(|raw| all_zeros(raw, 0, RECORD_BYTES))
+}
+
+/// [`open`] for what nodes write: a sealed record without content is blank, as zeros are.
+pub(crate) fn open_written(bytes: &[u8], cluster: ClusterId, place: Place) -> Block<&Raw> {
+    match open(bytes, Some(cluster), place) {
+        Block::Good(raw) if all_zeros(raw, BODY_AT, RECORD_BYTES) => Block::Blank,
+        block => block,
+    }
 }
 
 /// Checks the frame: magic, checksum, version, cluster, place, in this order. `bytes` may be longer than a record (a

@@ -11,7 +11,8 @@
 //!  48  1  fence method: 0 lease, 1 reservation
 //!  49  1  commands of a preempted nexus: 0 linger, 1 end
 //!  50  1  who holds the reservation: 0 all registrants where the disk has that, 1 one of them
-//!  51  5  zeros
+//!  51  1  what stands where a node has not written yet: 0 zeros, 1 a sealed record without content
+//!  52  4  zeros
 //!  56 32  time-outs in ms, 4 bytes each: net_heartbeat, net_suspect, disk_heartbeat, disk_suspect, io_max, lease, dead,
 //!         outage_grace
 //!  88 32  the cluster's name
@@ -27,7 +28,7 @@ use quorate_base::capacity::{LEVELS_MAX, NODES_MAX, RECORD_BYTES, RECORD_PITCH};
 use quorate_base::timing::TimingError;
 use quorate_base::{ClusterId, ClusterKey, DiskError, FenceMethod, Preempted, Registrants, Timing};
 
-use crate::block::{Block, RecordError};
+use crate::block::{Blanks, Block, RecordError};
 use crate::name::Name;
 use crate::sealed::{
     CLUSTER_AT, Kind, Place, Raw, bytes_at, open, put, put_u32, put_u64, reserved, seal, u32_at, u64_at,
@@ -56,6 +57,8 @@ pub struct Superblock {
     pub preempted: Preempted,
     /// Who holds the reservation.
     pub registrants: Registrants,
+    /// What stands where a node has not written yet.
+    pub blanks: Blanks,
     /// The cluster's secret.
     pub key: ClusterKey,
     /// Which of the cluster's keys that is; frames name it, so that a node with another one is told from a stranger.
@@ -120,6 +123,10 @@ impl Superblock {
             Registrants::All => 0,
             Registrants::Only => 1,
         };
+        raw[51] = match self.blanks {
+            Blanks::Zeros => 0,
+            Blanks::Sealed => 1,
+        };
         for (i, (_, ms)) in self.timing.entries().into_iter().enumerate() {
             put_u32(&mut raw, TIMING_AT + 4 * i, ms);
         }
@@ -160,7 +167,12 @@ impl Superblock {
                 1 => Registrants::Only,
                 _ => return Err(RecordError::Field("registrants")),
             };
-            reserved(raw, 51, TIMING_AT)?;
+            let blanks = match raw[51] {
+                0 => Blanks::Zeros,
+                1 => Blanks::Sealed,
+                _ => return Err(RecordError::Field("blanks")),
+            };
+            reserved(raw, 52, TIMING_AT)?;
             reserved(raw, 153, RECORD_BYTES)?;
             Ok(Self {
                 generation: u64_at(raw, 32),
@@ -172,6 +184,7 @@ impl Superblock {
                 fence,
                 preempted,
                 registrants,
+                blanks,
                 key: ClusterKey(bytes_at(raw, 120)),
                 key_epoch: raw[152],
             })

@@ -1,5 +1,7 @@
 //! Every kind of record: golden bytes, round trips, damage of any kind, and each field's error.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{
@@ -27,6 +29,7 @@ fn superblock() -> Superblock {
         fence: FenceMethod::Reservation,
         preempted: Preempted::Lingers,
         registrants: Registrants::All,
+        blanks: Default::default(),
         key: ClusterKey([0xc3; 32]),
         key_epoch: 0xe7,
     }
@@ -127,6 +130,42 @@ fn golden_superblock() {
     // What the disk makes of a preemption has zeros for what was assumed before there was a byte for it.
     let told = Superblock { preempted: Preempted::Ends, registrants: Registrants::Only, ..superblock() };
     assert_eq!(told.encode(1)[48..56], [1, 1, 1, 0, 0, 0, 0, 0]);
+    let sealed = Superblock { blanks: Blanks::Sealed, ..superblock() };
+    assert_eq!(sealed.encode(1)[51..56], [1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_sealed_blank_is_blank_in_its_own_place_only_and_zeros_are_none_beside_it() {
+    let zeros = [0; RECORD_BYTES];
+    let found = |blanks: Blanks, raw: &Raw, at: u64| {
+        fn verdict<T>(block: Block<T>) -> Block<()> {
+            block.and_then(|_| Ok(()))
+        }
+        match Region::of(at) {
+            Region::Identity(n, slot) => verdict(blanks.judge(raw, Identity::decode(raw, CLUSTER, n, slot))),
+            Region::Heartbeat(n) => verdict(blanks.judge(raw, Heartbeat::decode(raw, CLUSTER, n))),
+            Region::Ballot(n, slot) => verdict(blanks.judge(raw, BallotBlock::decode(raw, CLUSTER, n, slot))),
+            other => panic!("no node writes {other} in its life"),
+        }
+    };
+    assert_eq!(Blanks::Zeros.records(CLUSTER, 3).count(), 0);
+    let all: Vec<(u64, Raw)> = Blanks::Sealed.records(CLUSTER, 3).collect();
+    let places: BTreeSet<u64> = all.iter().map(|(at, _)| *at).collect();
+    assert_eq!((all.len(), places.len()), (15, 15));
+    for (at, raw) in &all {
+        assert_eq!(found(Blanks::Sealed, &zeros, *at), Block::Damaged(RecordError::Zeros));
+        assert_eq!(found(Blanks::Zeros, &zeros, *at), Block::Blank);
+        for (from, other) in &all {
+            let want = if from == at { Block::Blank } else { Block::Damaged(RecordError::Misplaced) };
+            assert_eq!(found(Blanks::Sealed, other, *at), want);
+            assert_eq!(found(Blanks::Sealed, other, *at).is_hidden(), from != at);
+        }
+        let mut torn = *raw;
+        torn[5] ^= 1;
+        assert_eq!(found(Blanks::Sealed, &torn, *at), Block::Damaged(RecordError::Checksum));
+    }
+    assert!(found(Blanks::Sealed, &zeros, layout::heartbeat(node(0))).is_hidden());
+    assert_eq!(Blanks::Zeros.record(CLUSTER, Heartbeat::place(node(0))), zeros);
 }
 
 #[test]
@@ -278,7 +317,8 @@ fn each_field_that_cannot_be_is_named() {
         ("superblock", 48, 2, "fence"),
         ("superblock", 49, 2, "preempted"),
         ("superblock", 50, 2, "registrants"),
-        ("superblock", 51, 1, "reserved"),
+        ("superblock", 51, 2, "blanks"),
+        ("superblock", 52, 1, "reserved"),
         ("superblock", 511, 1, "reserved"),
         ("config", 33, 8, "bits"),
         ("config", 33, 5, "mac"),
@@ -562,6 +602,7 @@ proptest! {
             fence: if reservation { FenceMethod::Reservation } else { FenceMethod::Lease },
             preempted: if ends { Preempted::Ends } else { Preempted::Lingers },
             registrants: if only { Registrants::Only } else { Registrants::All },
+            blanks: Default::default(),
             key: ClusterKey(key),
             key_epoch: 0,
         };

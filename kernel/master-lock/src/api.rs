@@ -5,7 +5,7 @@ use quorate_base::{
     Ballot, BootNonce, ClusterId, DiskError, DiskOp, DiskTag, HaltReason, Incarnation, NodeId, NodeSet, NodeState,
     ReservationError, ReservationOp, Timing, ViewName,
 };
-use quorate_database::{BallotBlock, Block, Heartbeat};
+use quorate_database::{BallotBlock, Blanks, Block, Heartbeat};
 
 /// What the birth of this incarnation read of its own records before it wrote its identity (DESIGN 3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -45,6 +45,8 @@ pub struct Config {
     pub timing: Timing,
     /// The tags of this machine's requests are `first_tag..first_tag + TAGS`.
     pub first_tag: u32,
+    /// What stands in the database where a node has not written yet.
+    pub blanks: Blanks,
     /// What birth read.
     pub own: OwnRecords,
     /// For the trace.

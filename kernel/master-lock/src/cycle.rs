@@ -101,6 +101,8 @@ pub(crate) struct Scan {
     pub own_ballot_lost: bool,
     /// A record of another cluster was among them.
     pub foreign: bool,
+    /// The last own ballot had been read as it was written when this scan began.
+    pub own_seen_before: bool,
     /// What heartbeats named committed before this scan began.
     pub marks: Marks,
     /// How often the gate had turned when it began.
@@ -115,6 +117,7 @@ impl MasterLock {
             complete: true,
             adopt: !self.own_known && self.ballot_open(now),
             marks: self.marks,
+            own_seen_before: self.own_seen,
             gate_turns: self.gate_turns,
             ..Scan::default()
         };
@@ -183,7 +186,7 @@ impl MasterLock {
         match Region::of(at) {
             Region::Heartbeat(node) => {
                 let block = match bytes {
-                    Ok(bytes) => Heartbeat::decode(bytes, self.cluster, node),
+                    Ok(bytes) => self.blanks.judge(bytes, Heartbeat::decode(bytes, self.cluster, node)),
                     Err(error) => Block::Unreadable(error),
                 };
                 self.note_bad(node, 0, at, &block, trace);
@@ -191,7 +194,7 @@ impl MasterLock {
             }
             Region::Ballot(node, slot) => {
                 let block = match bytes {
-                    Ok(bytes) => BallotBlock::decode(bytes, self.cluster, node, slot),
+                    Ok(bytes) => self.blanks.judge(bytes, BallotBlock::decode(bytes, self.cluster, node, slot)),
                     Err(error) => Block::Unreadable(error),
                 };
                 self.note_bad(node, 1 + usize::from(slot & 1), at, &block, trace);
@@ -418,6 +421,10 @@ impl MasterLock {
     fn scan_done(&mut self, now: Instant, trace: &mut Trace<'_>) {
         self.last_scan = now;
         self.foreign = self.scan.foreign;
+        if self.foreign {
+            // Another disk may have taken the last own write, and shows it: here it does not stand for that.
+            self.own_seen = self.scan.own_seen_before;
+        }
         if self.scan.complete {
             if self.scan.adopt {
                 self.own_known = true;

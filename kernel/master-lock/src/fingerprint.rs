@@ -135,6 +135,7 @@ impl MasterLock {
                 scan.foreign,
                 scan.marks,
             ));
+            p.put(scan.foreign && scan.own_seen_before);
             if let Block::Good(b) = &scan.first_slot {
                 p.ballot(b);
             }

@@ -6,7 +6,7 @@ use quorate_base::{
     Ballot, BootNonce, ClusterId, DiskOp, DiskTag, HaltReason, Incarnation, Instant, NodeId, ReservationOp, Timing,
     Trace, View, ViewName,
 };
-use quorate_database::{BallotBlock, Flag};
+use quorate_database::{BallotBlock, Blanks, Flag};
 
 use crate::api::{Config, Counters, DiskGeometry, Input, LockEvent, Output, ProposeError, Status};
 use crate::ballot::Phase;
@@ -45,6 +45,7 @@ pub struct MasterLock {
     pub(crate) cluster: ClusterId,
     pub(crate) nodes: u8,
     pub(crate) timing: Timing,
+    pub(crate) blanks: Blanks,
     pub(crate) geometry: DiskGeometry,
     pub(crate) rules: Rules,
     first_tag: u32,
@@ -126,7 +127,7 @@ pub(crate) struct Birth {
 impl MasterLock {
     /// For a new life of this node. The first beat begins with the first [`Input::Tick`].
     pub fn new(config: Config, now: Instant) -> Self {
-        let Config { me, incarnation, nonce, cluster, nodes, timing, first_tag, own, geometry } = config;
+        let Config { me, incarnation, nonce, cluster, nodes, timing, first_tag, blanks, own, geometry } = config;
         let old = own.heartbeat.good();
         let highest = own.ballots.iter().filter_map(|b| b.good()).map(|b| b.promised).max().unwrap_or(Ballot::NONE);
         Self {
@@ -136,6 +137,7 @@ impl MasterLock {
             cluster,
             nodes: nodes.min(NODES_MAX as u8),
             timing,
+            blanks,
             geometry,
             rules: Rules::ALL,
             first_tag,

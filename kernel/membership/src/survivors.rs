@@ -112,8 +112,9 @@ pub fn arbitrate(nodes: NodeSet, contestants: &[Contestant; NODES_MAX]) -> NodeS
 /// ```
 /// A whole graph puts nobody out, at once. But what flapped is forgotten only when the sets have been quiet as long as
 /// for a decision: a link that comes and goes would else never count as cut. Nodes that cease to be alive change no set.
-/// Who saw what flap depends on when each looked, so that two nodes may decide otherwise and wait for each other: where the
-/// sets have stood still for 3 × `net_suspect` and nothing came of it, only they count, which all read alike.
+/// Who saw what flap, and who as the master then, depends on when each looked, so that two nodes may decide otherwise and
+/// wait for each other: where the sets have stood still for 3 × `net_suspect` and nothing came of it, only they count, and
+/// who holds the lock now, which all read alike.
 /// After a stall of this node's own all of it begins anew.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settling {
@@ -169,7 +170,8 @@ impl Settling {
         let mut ceased = [NodeSet::EMPTY; NODES_MAX];
         let changed = self.take(nodes, contestants, &mut ceased);
         let whole = is_whole(nodes, contestants);
-        if whole || self.masters.and(nodes).is_empty() {
+        let stood_still = now.since_us(self.changed) >= u64::from(timing.net_suspect) * 3000;
+        if whole || stood_still || self.masters.and(nodes).is_empty() {
             self.masters = nodes.iter().filter(|n| contestants[n.index()].master).collect();
         }
         let Some(began) = self.began.filter(|_| !(changed && self.decided)) else {
@@ -182,7 +184,7 @@ impl Settling {
         if changed {
             self.changed = now;
         }
-        if now.since_us(self.changed) >= u64::from(timing.net_suspect) * 3000 {
+        if stood_still && !changed {
             self.lost = [NodeSet::EMPTY; NODES_MAX];
         }
         for (lost, ceased) in self.lost.iter_mut().zip(ceased) {
@@ -534,6 +536,35 @@ mod tests {
         assert_eq!(s.observe(Instant(2000 * MS), &T, nodes, &cut), set(&[0]));
         // Once it is dead the lock is whose it is.
         assert!(s.observe(Instant(2200 * MS), &T, set(&[0]), &cut).is_empty());
+    }
+
+    #[test]
+    fn nodes_that_remember_different_masters_decide_alike_once_all_is_quiet() {
+        let nodes = NodeSet::first(2);
+        let [mut first, second, cut] = [whole(2), whole(2), split(2, &[&[0], &[1]])];
+        first[0].master = true;
+        // Node 0 leaves and has lowered its flag; node 1 looked before that, node 0 after it.
+        let [mut one, mut two] = [Settling::default(), Settling::default()];
+        let mut holder = Some(1);
+        for at in (0..=4000).step_by(200) {
+            let (mut before, mut after) = if at == 0 { (second, first) } else { (cut, cut) };
+            for (c, n) in [&mut before, &mut after].into_iter().zip(holder.filter(|_| at > 0)) {
+                c[usize::from(n)].master = true;
+            }
+            if at > 0 {
+                after[0].master = false;
+                after[1].master = holder == Some(1);
+            }
+            let outs =
+                [one.observe(Instant(at * MS), &T, nodes, &before), two.observe(Instant(at * MS), &T, nodes, &after)];
+            // Who takes itself for the loser lowers its flag.
+            holder = holder.filter(|n| !outs[1].contains(self::n(*n)));
+            match at {
+                1000 => assert_eq!(outs, [set(&[0]), set(&[1])], "each puts itself out"),
+                1600.. => assert_eq!(outs, [set(&[1]); 2], "the lock is nobody's: the higher id, at {at} ms"),
+                _ => {}
+            }
+        }
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Desk {
             nodes,
             timing,
             first_tag: 1,
+            blanks: Default::default(),
             own: OwnRecords::default(),
             geometry,
         };

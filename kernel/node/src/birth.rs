@@ -314,7 +314,10 @@ impl Birth {
 
     fn take_identity(&mut self, bytes: &[u8]) -> Result<(), HaltReason> {
         let (Some(superblock), Some(me)) = (&self.superblock, self.me) else { return Err(impossible()) };
-        let slots = [0, 1].map(|slot| Identity::decode(record(bytes, usize::from(slot)), superblock.cluster, me, slot));
+        let slots = [0, 1].map(|slot| {
+            let bytes = record(bytes, usize::from(slot));
+            superblock.blanks.judge(bytes, Identity::decode(bytes, superblock.cluster, me, slot))
+        });
         self.life = Identity::last_life([&slots[0], &slots[1]]);
         self.step = Step::State;
         Ok(())
@@ -322,9 +325,11 @@ impl Birth {
 
     fn take_state(&mut self, now: Instant, bytes: &[u8]) -> Result<(), HaltReason> {
         let (Some(superblock), Some(me)) = (&self.superblock, self.me) else { return Err(impossible()) };
-        let cluster = superblock.cluster;
-        let heartbeat = Heartbeat::decode(record(bytes, 0), cluster, me);
-        let ballots = [0, 1].map(|slot| BallotBlock::decode(record(bytes, 1 + usize::from(slot)), cluster, me, slot));
+        let heartbeat = heartbeat(superblock, me, bytes);
+        let ballots = [0, 1].map(|slot| {
+            let bytes = record(bytes, 1 + usize::from(slot));
+            superblock.blanks.judge(bytes, BallotBlock::decode(bytes, superblock.cluster, me, slot))
+        });
         let clean = match &heartbeat {
             Block::Blank => self.life == LastLife::Never,
             Block::Good(h) => h.clean && self.incarnation_of_identity().is_none_or(|i| i <= h.incarnation),
@@ -348,7 +353,7 @@ impl Birth {
 
     fn take_watch(&mut self, now: Instant, since: Instant, bytes: &[u8]) -> Result<(), HaltReason> {
         let (Some(superblock), Some(me)) = (&self.superblock, self.me) else { return Err(impossible()) };
-        let seen = Heartbeat::decode(record(bytes, 0), superblock.cluster, me);
+        let seen = heartbeat(superblock, me, bytes);
         let (old, new) = (self.own.heartbeat.good(), seen.good());
         if let Some(new) = new
             && old.is_none_or(|old| (old.nonce, old.counter) != (new.nonce, new.counter))
@@ -456,7 +461,11 @@ impl Birth {
     }
 
     fn next_incarnation(&self) -> Result<Incarnation, HaltReason> {
-        self.last_incarnation()?.next().ok_or(HaltReason::DatabaseDamaged { what: "incarnations are used up" })
+        let last = self.last_incarnation()?;
+        // Another machine may have torn the record of a life that had begun under the next number: two booted under this id.
+        let doubtful = matches!(self.life, LastLife::Known { doubtful: true, .. });
+        let next = if doubtful { last.next().and_then(Incarnation::next) } else { last.next() };
+        next.ok_or(HaltReason::DatabaseDamaged { what: "incarnations are used up" })
     }
 
     fn incarnation_of_identity(&self) -> Option<Incarnation> {
@@ -527,6 +536,12 @@ impl Birth {
         self.waiting = true;
         Some(BirthOutput::Disk(BIRTH_TAG, DiskOp::Write { at: layout::identity(me, slot), record, not_after: None }))
     }
+}
+
+/// The heartbeat that a read of it gave.
+fn heartbeat(superblock: &Superblock, me: NodeId, bytes: &[u8]) -> Block<Heartbeat> {
+    let bytes = record(bytes, 0);
+    superblock.blanks.judge(bytes, Heartbeat::decode(bytes, superblock.cluster, me))
 }
 
 /// The bytes of the `n`th record of a read; empty (and so no valid record) if they are missing.

@@ -100,6 +100,7 @@ impl Live {
             nodes,
             timing,
             first_tag: LOCK_TAG,
+            blanks: superblock.blanks,
             own: born.own.clone(),
             geometry: boot.geometry,
         };

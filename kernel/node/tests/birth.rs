@@ -11,7 +11,9 @@ use quorate_base::{
     BootNonce, ClusterId, DiskError, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, Instant, NodeId,
     ReservationError, ReservationKey, ReservationOp, Timing,
 };
-use quorate_database::{ClusterKey, EndAction, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout};
+use quorate_database::{
+    Blanks, ClusterKey, EndAction, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout,
+};
 use quorate_interconnect::Destination;
 use quorate_master_lock::DiskGeometry;
 use quorate_node::{Boot, Input, Node, Output, Ports, Post};
@@ -108,6 +110,7 @@ impl World {
             fence: Default::default(),
             preempted: Default::default(),
             registrants: Default::default(),
+            blanks: Default::default(),
             key: ClusterKey([0; 32]),
             key_epoch: 0,
         };
@@ -252,6 +255,42 @@ fn the_next_life_goes_to_the_other_slot_and_is_the_boot_events_incarnation() {
     assert_eq!(world.written, [layout::identity(me(), 1), layout::heartbeat(me())]);
     assert_eq!(node.incarnation(), Some(Incarnation(5)));
     assert_eq!(world.outside.boots, [Some(Incarnation(5))]);
+}
+
+#[test]
+fn what_tore_the_other_slot_may_have_hidden_a_life_whose_number_is_left_out() {
+    let mut world = World::new().lived(MACHINE, beat(4, true));
+    world.disk.insert(layout::identity(me(), 1), [0xa5; RECORD_BYTES]);
+    let node = world.run(boot(), 2);
+    assert_eq!(world.written, [layout::identity(me(), 1), layout::heartbeat(me())]);
+    assert_eq!(node.incarnation(), Some(Incarnation(6)));
+}
+
+#[test]
+fn zeros_are_no_blank_where_blanks_are_sealed() {
+    let sealed = || {
+        let mut world = World::new();
+        for copy in [0, 1] {
+            let mut superblock =
+                Superblock::decode(&world.disk[&layout::superblock(copy)], copy).good().unwrap().clone();
+            superblock.blanks = Blanks::Sealed;
+            world.disk.insert(layout::superblock(copy), superblock.encode(copy));
+        }
+        world.disk.extend(Blanks::Sealed.records(CLUSTER, 3));
+        world
+    };
+    let node = sealed().run(boot(), 2);
+    assert_eq!((node.halted(), node.incarnation()), (None, Some(Incarnation(1))));
+    // Nothing tells whether it lived.
+    let mut world = sealed();
+    for at in [layout::identity(me(), 0), layout::identity(me(), 1), layout::heartbeat(me())] {
+        world.disk.remove(&at);
+    }
+    refused(
+        world,
+        boot(),
+        HaltReason::DatabaseDamaged { what: "this node's identity and heartbeat are both unreadable" },
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
 use quorate_database::gpt::GptError;
-use quorate_database::{Block, FindError, NodeConfig, Superblock, SuperblockError, find_node, layout};
+use quorate_database::{BallotBlock, Block, FindError, NodeConfig, Superblock, SuperblockError, find_node, layout};
 
 use crate::active::committed;
 use crate::disk::{Image, Side};
@@ -291,7 +291,8 @@ fn check_state(
         let mut finding =
             Finding::new(severity, format!("ballot.{} slot {slot}", node.node), e.to_string()).record(image, at);
         if repair {
-            image.write(at, &[0; RECORD_BYTES])?;
+            let superblock = &snapshot.superblock;
+            image.write(at, &superblock.blanks.record(superblock.cluster, BallotBlock::place(node.node, slot)))?;
             finding.repaired(match severity {
                 Severity::Warning => "blanked: what is torn was never committed, the other slot counts",
                 Severity::Error => "blanked: this node's promises are lost; what the others accepted stands",

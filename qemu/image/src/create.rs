@@ -9,7 +9,7 @@ use quorate_base::{ClusterId, FenceMethod, NodeId, Preempted, Registrants, Timin
 use quorate_database::gpt::{ENTRY_BYTES, Entry};
 use quorate_database::kernel_slot::{KERNELS_TYPE, partition_bytes};
 use quorate_database::layout::{self, PARTITION_BYTES, PARTITION_TYPE};
-use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Superblock};
+use quorate_database::{Blanks, ClusterKey, MachineId, Name, NodeConfig, Superblock};
 
 use crate::disk::{BlockSize, Image, TableCopy, protective_mbr};
 use crate::error::ImageError;
@@ -155,6 +155,9 @@ pub fn create(path: &Path, options: &CreateOptions) -> Result<Summary, ImageErro
     drop(file);
 
     let image = Image::open(path, true)?;
+    for (at, blank) in superblock.blanks.records(superblock.cluster, options.nodes) {
+        image.write(at, &blank)?;
+    }
     for node in NodeId::first(options.nodes) {
         let name = Name::new(&format!("node-{node}")).map_err(|e| ImageError::Options(e.to_string()))?;
         let machine = options.machines.get(node.index()).copied().unwrap_or_default();
@@ -219,6 +222,7 @@ fn check(options: &CreateOptions) -> Result<impl FnOnce(ClusterId, ClusterKey) -
         fence,
         preempted,
         registrants,
+        blanks: Blanks::Sealed,
         key,
         key_epoch: 0,
     })

@@ -38,6 +38,8 @@ pub struct Dump {
     pub preempted: &'static str,
     /// `all` or `only`: who holds the reservation.
     pub registrants: &'static str,
+    /// `sealed` or `zeros`: what stands where a node has not written yet.
+    pub blanks: &'static str,
     /// What the fence does not prove, if it is not proof against everything.
     pub fence_note: Option<&'static str>,
     /// Where it stands.
@@ -213,6 +215,7 @@ pub fn dump(path: &Path) -> Result<Dump, ImageError> {
         fence: superblock.fence.name(),
         preempted: superblock.preempted.name(),
         registrants: superblock.registrants.name(),
+        blanks: superblock.blanks.name(),
         fence_note: match superblock.fence {
             FenceMethod::Lease => Some("no proof against suspension"),
             FenceMethod::Reservation => None,

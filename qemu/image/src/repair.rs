@@ -1,9 +1,9 @@
 //! What the offline repair puts in the place of damaged records, from what the rest of the disk still knows. It never
 //! invents a membership: what it cannot know it treats as dead, to be forced out and recovered.
 
-use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{Ballot, BootNonce, Incarnation, NodeState, View, ViewName};
 use quorate_database::layout;
+use quorate_database::sealed::{Place, Raw};
 use quorate_database::{BallotBlock, Block, Heartbeat, Identity, LastLife, MachineId, Name, NodeConfig, Predecessor};
 
 use crate::active::committed;
@@ -29,7 +29,7 @@ pub(crate) fn identity(image: &Image, snapshot: &Snapshot, node: &NodeRecords, s
     let at = layout::identity(node.node, slot);
     let other = last_life(node);
     if highest == Incarnation::NEVER || other.is_some_and(|i| i.incarnation >= highest) {
-        image.write(at, &[0; RECORD_BYTES])?;
+        image.write(at, &blank(snapshot, Identity::place(node.node, slot)))?;
         return Ok(format!("blanked: incarnation {highest} is the last one that is found anywhere"));
     }
     let heard = node.heartbeat.good().filter(|h| h.incarnation == highest);
@@ -54,7 +54,7 @@ pub(crate) fn heartbeat(image: &Image, snapshot: &Snapshot, node: &NodeRecords) 
         ..Heartbeat::default()
     };
     if incarnation == Incarnation::NEVER {
-        image.write(layout::heartbeat(node.node), &[0; RECORD_BYTES])?;
+        image.write(layout::heartbeat(node.node), &blank(snapshot, Heartbeat::place(node.node)))?;
         return Ok("blanked: the node never booted".to_owned());
     }
     image.write(layout::heartbeat(node.node), &heartbeat.encode(snapshot.superblock.cluster, node.node))?;
@@ -110,6 +110,11 @@ pub(crate) fn history(image: &Image, snapshot: &Snapshot, lost: ViewName) -> Res
         "view {next} of ballot {ballot} written to ballot.{}: every node that ever lived is forced out",
         writer.node
     ))
+}
+
+/// What stands in a place where nothing was written yet.
+fn blank(snapshot: &Snapshot, place: Place) -> Raw {
+    snapshot.superblock.blanks.record(snapshot.superblock.cluster, place)
 }
 
 fn last_life(node: &NodeRecords) -> Option<Identity> {

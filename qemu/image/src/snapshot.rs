@@ -1,6 +1,6 @@
 //! All records of a database, read once, the ballots twice.
 
-use quorate_base::{Ballot, ClusterId, NodeId};
+use quorate_base::{Ballot, NodeId};
 use quorate_database::layout;
 use quorate_database::{BallotBlock, Block, Heartbeat, Identity, NodeConfig, Superblock, newer_slot};
 
@@ -60,11 +60,11 @@ impl Snapshot {
         let superblock = Superblock::newest([&copies[0], &copies[1]]).map_err(ImageError::Superblock)?.clone();
         let mut nodes = Vec::new();
         for node in NodeId::first(superblock.nodes) {
-            nodes.push(node_records(image, superblock.cluster, node)?);
+            nodes.push(node_records(image, &superblock, node)?);
         }
         let mut promised_later = Some(Ballot::NONE);
         for node in NodeId::first(superblock.nodes) {
-            let [a, b] = ballots(image, superblock.cluster, node)?;
+            let [a, b] = ballots(image, &superblock, node)?;
             promised_later = promised_later.zip(promised([&a, &b])).map(|(x, y)| x.max(y));
         }
         Ok(Self { copies, superblock, nodes, promised_later })
@@ -82,24 +82,28 @@ pub fn superblocks(image: &Image) -> Result<[Block<Superblock>; 2], ImageError> 
     ])
 }
 
-fn node_records(image: &Image, cluster: ClusterId, node: NodeId) -> Result<NodeRecords, ImageError> {
+fn node_records(image: &Image, superblock: &Superblock, node: NodeId) -> Result<NodeRecords, ImageError> {
+    let (cluster, blanks) = (superblock.cluster, superblock.blanks);
+    let identity = |slot: u8| {
+        let raw = image.read(layout::identity(node, slot))?;
+        Ok::<_, ImageError>(blanks.judge(&raw, Identity::decode(&raw, cluster, node, slot)))
+    };
+    let heartbeat = image.read(layout::heartbeat(node))?;
     Ok(NodeRecords {
         node,
         config: NodeConfig::decode(&image.read(layout::config(node))?, cluster, node),
-        identity: [
-            Identity::decode(&image.read(layout::identity(node, 0))?, cluster, node, 0),
-            Identity::decode(&image.read(layout::identity(node, 1))?, cluster, node, 1),
-        ],
-        heartbeat: Heartbeat::decode(&image.read(layout::heartbeat(node))?, cluster, node),
-        ballots: ballots(image, cluster, node)?,
+        identity: [identity(0)?, identity(1)?],
+        heartbeat: blanks.judge(&heartbeat, Heartbeat::decode(&heartbeat, cluster, node)),
+        ballots: ballots(image, superblock, node)?,
     })
 }
 
-fn ballots(image: &Image, cluster: ClusterId, node: NodeId) -> Result<[Block<BallotBlock>; 2], ImageError> {
-    Ok([
-        BallotBlock::decode(&image.read(layout::ballot(node, 0))?, cluster, node, 0),
-        BallotBlock::decode(&image.read(layout::ballot(node, 1))?, cluster, node, 1),
-    ])
+fn ballots(image: &Image, superblock: &Superblock, node: NodeId) -> Result<[Block<BallotBlock>; 2], ImageError> {
+    let ballot = |slot: u8| {
+        let raw = image.read(layout::ballot(node, slot))?;
+        Ok(superblock.blanks.judge(&raw, BallotBlock::decode(&raw, superblock.cluster, node, slot)))
+    };
+    Ok([ballot(0)?, ballot(1)?])
 }
 
 fn newest_slot(slots: [&Block<BallotBlock>; 2]) -> Option<u8> {

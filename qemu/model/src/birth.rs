@@ -155,6 +155,7 @@ impl BirthModel {
             fence: Default::default(),
             preempted: Default::default(),
             registrants: Default::default(),
+            blanks: Default::default(),
             key: ClusterKey([0; 32]),
             key_epoch: 0,
         };
@@ -354,6 +355,7 @@ impl BirthModel {
             nodes: NODES,
             timing: self.bounds.timing,
             first_tag: 1,
+            blanks: Default::default(),
             own: born.own.clone(),
             geometry: DiskGeometry::default(),
         };

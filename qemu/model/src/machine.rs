@@ -338,6 +338,7 @@ impl Machines {
             nodes: self.nodes as u8,
             timing: self.timing,
             first_tag: 0,
+            blanks: Default::default(),
             own,
             geometry: DiskGeometry::default(),
         };

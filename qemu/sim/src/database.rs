@@ -1,7 +1,7 @@
 //! The membership database that a simulated cluster begins with, as `cargo cluster db create` makes it.
 
 use quorate_base::{ClusterId, NodeId};
-use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Superblock, layout};
+use quorate_database::{Blanks, ClusterKey, MachineId, Name, NodeConfig, Superblock, layout};
 
 use crate::disk::Disk;
 use crate::world::Setup;
@@ -26,10 +26,10 @@ pub(crate) fn machine_id(node: NodeId) -> MachineId {
     MachineId { uuid: Some([node.get() + 1; 16]), mac: None }
 }
 
-/// Writes it.
-pub(crate) fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId) {
+/// Writes it. Says what stands in it where a node has not written yet.
+pub(crate) fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId) -> Blanks {
     // A name of the simulator's own is a valid one; were it not, no node would boot and every test would say so.
-    let Ok(name) = Name::new("simulated") else { return };
+    let Ok(name) = Name::new("simulated") else { return Blanks::default() };
     let own = Superblock {
         generation: 1,
         cluster,
@@ -40,6 +40,7 @@ pub(crate) fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId
         fence: setup.fence,
         preempted: setup.target.preempted,
         registrants: setup.target.registrants,
+        blanks: Blanks::Sealed,
         key: ClusterKey([7; 32]),
         key_epoch: 0,
     };
@@ -48,10 +49,14 @@ pub(crate) fn create_database(disk: &mut Disk, setup: &Setup, cluster: ClusterId
     for copy in [0, 1] {
         disk.put(layout::superblock(copy), superblock.encode(copy));
     }
+    for (at, blank) in superblock.blanks.records(cluster, setup.nodes) {
+        disk.put(at, blank);
+    }
     for n in NodeId::first(setup.nodes) {
         let given = given.and_then(|database| database.nodes.get(n.index())).cloned();
         let config = given.unwrap_or_else(|| NodeConfig::named(name.clone()));
         let config = NodeConfig { machine: machine_id(n), ..config };
         disk.put(layout::config(n), config.encode(cluster, n));
     }
+    superblock.blanks
 }

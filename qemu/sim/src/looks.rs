@@ -26,7 +26,7 @@ use quorate_base::{
 };
 use quorate_database::layout::{self, Region, STATE_PER_NODE};
 use quorate_database::sealed::BODY_AT;
-use quorate_database::{BallotBlock, BallotHead, Block, Flag, Heartbeat};
+use quorate_database::{BallotBlock, BallotHead, Blanks, Block, Flag, Heartbeat};
 
 use crate::recorder::Claim;
 
@@ -102,8 +102,8 @@ struct Still {
     since_us: Option<u64>,
     /// The first bad one since then, if all were bad after it.
     bad_us: Option<u64>,
-    /// The reader has the node put out: from when on it knew.
-    excluded_us: Option<(Incarnation, u64)>,
+    /// The reader has that life put out: from when on it knew, and when it had first read what it knew then as the newest.
+    excluded: Option<(Incarnation, u64, u64)>,
 }
 
 impl Still {
@@ -202,12 +202,15 @@ impl Sight {
 #[derive(Debug)]
 pub(crate) struct Looks {
     cluster: ClusterId,
+    blanks: Blanks,
     nodes: u8,
     timing: Timing,
     sights: Vec<Sight>,
-    /// The highest promise that ever landed.
-    promised: Ballot,
+    /// By node, the highest promise that landed: for good, but for what its writer takes with it when it dies.
+    promised: Vec<Ballot>,
     committed: BTreeSet<(Ballot, u64)>,
+    /// Views that were accepted below a promise that had landed.
+    overtaken: BTreeSet<(Ballot, u64)>,
     /// The view that was accepted under the highest ballot.
     best: (Ballot, View),
     /// The disk lied about a record: what a machine was given is not what stands there, and nothing is held from here on.
@@ -215,14 +218,16 @@ pub(crate) struct Looks {
 }
 
 impl Looks {
-    pub fn new(cluster: ClusterId, nodes: u8, timing: Timing) -> Self {
+    pub fn new(cluster: ClusterId, blanks: Blanks, nodes: u8, timing: Timing) -> Self {
         Self {
             cluster,
+            blanks,
             nodes,
             timing,
             sights: vec![Sight::default(); usize::from(nodes)],
-            promised: Ballot::NONE,
+            promised: vec![Ballot::NONE; usize::from(nodes)],
             committed: BTreeSet::new(),
+            overtaken: BTreeSet::new(),
             best: (Ballot::NONE, View::EMPTY),
             blind: false,
         }
@@ -302,7 +307,7 @@ impl Looks {
         op: &DiskOp,
         result: Result<&[u8], DiskError>,
     ) {
-        let (cluster, nodes, best) = (self.cluster, self.nodes, &self.best.1);
+        let (cluster, blanks, nodes, best) = (self.cluster, self.blanks, self.nodes, &self.best.1);
         // A stand-still: two beats and, for clocks and the turn that notices, a little.
         let still_us = u64::from(self.timing.disk_heartbeat) * 2100;
         let Some(sight) = self.sights.get_mut(m).filter(|sight| sight.boot == boot) else { return };
@@ -353,7 +358,8 @@ impl Looks {
                             let at = first + i as u64;
                             match Region::of(at) {
                                 Region::Heartbeat(node) if node.get() < nodes => {
-                                    sight.watch(at, node, &Heartbeat::decode(raw, cluster, node), now_us);
+                                    let block = blanks.judge(raw, Heartbeat::decode(raw, cluster, node));
+                                    sight.watch(at, node, &block, now_us);
                                     sight.read(at, counts);
                                 }
                                 Region::Ballot(node, slot) if node.get() < nodes => {
@@ -365,6 +371,7 @@ impl Looks {
                                     {
                                         *answered =
                                             BallotBlock::decode_head(raw, cluster, node, slot).good() == Some(head);
+                                        sight.sound = sight.sound.filter(|_| !*answered).or(Some(*head));
                                     }
                                     let fresh = sight.finds_torn(
                                         at,
@@ -423,17 +430,19 @@ impl Looks {
             }
             Claim::Excluded(peer, life) => {
                 let still = sight.still.entry(peer.get()).or_default();
-                if still.excluded_us.is_none_or(|(before, _)| before != life) {
-                    still.excluded_us = Some((life, now_us));
+                if still.excluded.is_none_or(|(before, ..)| before != life) {
+                    // Another life may write there before the wait is over, or before it even begins: what it is now counts.
+                    let first_us = still.newest.map_or(now_us, |_| still.first_us);
+                    still.excluded = Some((life, now_us, first_us));
                 }
                 None
             }
             Claim::FenceBegins(peer) => {
-                // Another life may write there before the wait is over: what it was then counts.
                 let still = sight.still.get(&peer.get()).copied().unwrap_or_default();
-                let first_us = still.newest.map_or(now_us, |_| still.first_us);
+                let now_first_us = still.newest.map_or(now_us, |_| still.first_us);
                 // No lease is given after the exclusion.
-                let excluded_us = still.excluded_us.map_or(now_us, |(_, us)| us);
+                let (excluded_us, first_us) =
+                    still.excluded.map_or((now_us, now_first_us), |(_, us, first_us)| (us, first_us.min(now_first_us)));
                 sight.fences.insert(peer.get(), first_us.min(excluded_us).min(now_us));
                 None
             }
@@ -449,8 +458,10 @@ impl Looks {
     /// A ballot record landed.
     pub fn landed(&mut self, at: u64, raw: &[u8]) {
         let Some(head) = self.head(raw, at) else { return };
-        if head.accepted == head.promised && self.promised <= head.accepted {
-            self.committed.insert((head.accepted, head.number));
+        if head.accepted == head.promised {
+            let name = (head.accepted, head.number);
+            let overtaken = self.promised.iter().any(|promised| *promised > head.accepted);
+            if overtaken { &mut self.overtaken } else { &mut self.committed }.insert(name);
         }
         if let Region::Ballot(node, slot) = Region::of(at)
             && head.accepted == head.promised
@@ -459,7 +470,29 @@ impl Looks {
         {
             self.best = (block.accepted, block.view);
         }
-        self.promised = self.promised.max(head.promised);
+        if let Region::Ballot(node, _) = Region::of(at)
+            && let Some(promised) = self.promised.get_mut(node.index())
+        {
+            *promised = head.promised.max(*promised);
+        }
+    }
+
+    /// The last life of a node is dead. A promise of it that is nowhere on the disk any more (the write that was to repair
+    /// its record was torn) binds nobody: nothing was accepted under it, nor ever will be. `stands` reads a record as it
+    /// stands there; what lands late counts then.
+    pub fn died<'d>(&mut self, node: NodeId, stands: impl Fn(u64) -> Option<&'d [u8]>) {
+        let slots = [0, 1].map(|slot| layout::ballot(node, slot));
+        let heads = slots.iter().filter_map(|at| self.head(stands(*at)?, *at));
+        let left = heads.map(|head| head.promised).max().unwrap_or(Ballot::NONE);
+        let Some(promised) = self.promised.get_mut(node.index()).filter(|promised| **promised > left) else { return };
+        let accepted = [&self.committed, &self.overtaken].into_iter().flatten().any(|(ballot, _)| ballot == promised);
+        if accepted {
+            return;
+        }
+        *promised = left;
+        let highest = self.promised.iter().copied().max().unwrap_or(Ballot::NONE);
+        let free = self.overtaken.split_off(&(highest, 0));
+        self.committed.extend(free);
     }
 
     /// A node adopted a view. Says so if that is not committed.

@@ -251,7 +251,7 @@ impl World {
         let mut disk = Disk::new(usize::from(setup.nodes), u64::from(setup.timing.io_max) * 1000);
         let mut network = Network::new(setup.nodes);
         (disk.faults, network.faults) = (setup.faults.disk, setup.faults.net);
-        create_database(&mut disk, setup, cluster);
+        let blanks = create_database(&mut disk, setup, cluster);
         let mut recorder = Recorder::new(setup.keep_trace);
         recorder.reserves = setup.fence == FenceMethod::Reservation;
         if recorder.reserves {
@@ -278,7 +278,7 @@ impl World {
             called: Called::default(),
             stranger: Stranger::new(setup.seed),
             truth: Truth::default(),
-            looks: Looks::new(cluster, setup.nodes, setup.timing),
+            looks: Looks::new(cluster, blanks, setup.nodes, setup.timing),
             queue: BinaryHeap::new(),
             order: 0,
             recorder,
@@ -352,8 +352,10 @@ impl World {
         let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_some()) else { return };
         self.recorder.step(self.now, "kill", &[machine.id.get()], "");
         machine.power_off(self.now);
+        let plays = machine.plays;
         self.disk.crash(m, last);
         self.commands.crash(m);
+        self.check_promises(plays);
     }
 
     /// Ends a node from its own outside: its driver failed for good.
@@ -733,6 +735,14 @@ impl World {
         }
     }
 
+    /// What a node promised, if it is dead.
+    fn check_promises(&mut self, n: NodeId) {
+        if !self.machines.iter().any(|machine| machine.node.is_some() && machine.plays == n) {
+            let disk = &self.disk;
+            self.looks.died(n, |at| disk.record(at).map(|raw| &raw[..]));
+        }
+    }
+
     pub(crate) fn check_landed(&mut self, landed: Landed) {
         let n = match Region::of(landed.at) {
             Region::Ballot(n, _) | Region::Heartbeat(n) | Region::Identity(n, _) => n,
@@ -741,6 +751,7 @@ impl World {
         if let Some(raw) = self.disk.record(landed.at) {
             self.looks.landed(landed.at, raw);
         }
+        self.check_promises(n);
         // The writer may be dead by now; its incarnation stands in what it wrote.
         let written = self.disk.incarnation_at(landed.at);
         if written.is_some_and(|incarnation| self.recorder.shut_out.contains(&(n, incarnation))) {

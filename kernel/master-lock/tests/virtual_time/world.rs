@@ -219,6 +219,7 @@ impl World {
             nodes: self.nodes.len() as u8,
             timing: self.timing,
             first_tag: 100,
+            blanks: Default::default(),
             own: OwnRecords { heartbeat, ballots, clean },
             geometry: DiskGeometry { first_lba: 34, blocks_per_record: 8 },
         };

@@ -7,7 +7,7 @@ use quorate_base::{
     BootNonce, ClusterId, FenceMethod, HaltReason, NodeId, NodeSet, NodeState, Preempted, Registrants, Timing,
     Transition, View,
 };
-use quorate_database::{ClusterKey, MachineId, Name, NodeConfig, Superblock, layout};
+use quorate_database::{Blanks, ClusterKey, MachineId, Name, NodeConfig, Superblock, layout};
 use quorate_master_lock::DiskGeometry;
 use quorate_node::{Boot, Node, Notification, Ports};
 use std::fs::{File, OpenOptions};
@@ -65,11 +65,15 @@ fn create(path: &Path, nodes: u8) -> Result<()> {
         fence: FenceMethod::Lease,
         preempted: Preempted::default(),
         registrants: Registrants::default(),
+        blanks: Blanks::Sealed,
         key: ClusterKey(key.map_err(|e| other(&e))?),
         key_epoch: 0,
     };
     let file = File::create(path)?;
     file.set_len(layout::PARTITION_BYTES)?;
+    for (at, blank) in superblock.blanks.records(cluster, nodes) {
+        file.write_all_at(&blank, at * RECORD_PITCH)?;
+    }
     for node in NodeId::first(nodes) {
         let name = Name::new(&format!("thread-{node}")).map_err(|e| other(&e))?;
         file.write_all_at(&NodeConfig::named(name).encode(cluster, node), layout::config(node) * RECORD_PITCH)?;

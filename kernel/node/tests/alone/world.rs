@@ -62,6 +62,7 @@ impl World {
             fence: Default::default(),
             preempted: Default::default(),
             registrants: Default::default(),
+            blanks: Default::default(),
             key: ClusterKey([0; 32]),
             key_epoch: 0,
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use quorate_base::capacity::{LEVELS_MAX, RECORD_PITCH};
 use quorate_base::{ClusterId, FenceMethod, NodeId, Preempted, Registrants, Timing};
-use quorate_database::{ClusterKey, Name, NodeConfig, Superblock, layout};
+use quorate_database::{Blanks, ClusterKey, Name, NodeConfig, Superblock, layout};
 
 /// Longer than anything here takes, on however loaded a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -56,6 +56,7 @@ fn create(path: &Path, nodes: u8) -> Result<()> {
         fence: FenceMethod::Lease,
         preempted: Preempted::default(),
         registrants: Registrants::default(),
+        blanks: Blanks::default(),
         key: ClusterKey(key.try_into().map_err(other)?),
         key_epoch: 0,
     };

@@ -160,6 +160,7 @@ impl Cluster {
                 fence: FenceMethod::Lease,
                 preempted: Default::default(),
                 registrants: Default::default(),
+                blanks: Default::default(),
                 key: ClusterKey([7; 32]),
                 key_epoch: 0,
             };
