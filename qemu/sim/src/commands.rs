@@ -118,8 +118,8 @@ impl World {
     /// A key is removed only of a life that the asking node's view knows: never of one that is being born.
     fn check_preempted(&mut self, m: usize, victim: ReservationKey) {
         let Some(owner) = victim.owner() else { return self.fail(format!("{victim} was preempted, nobody's key")) };
-        // A target that forgot the holder is mended so, in the end by anybody.
-        if self.disk.target.as_ref().is_some_and(|target| target.standing() == Some(ReservationType::Other(0))) {
+        // A target that forgot the holder is mended so, in the end by anybody; and again by who read of it before.
+        if self.disk.target.as_ref().is_some_and(|target| target.mistook(victim)) {
             return;
         }
         let membership = self.machines.get(m).and_then(|machine| machine.node()?.membership());

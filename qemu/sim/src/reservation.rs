@@ -88,6 +88,8 @@ pub(crate) struct Target {
     /// Keys that are still listed though their nexus is gone.
     ghosts: Vec<(Nexus, ReservationKey)>,
     held: Option<Reservation>,
+    /// Whom it took for a holder that is gone.
+    mistaken: Vec<ReservationKey>,
     generation: u32,
     attentions: Vec<VecDeque<Attention>>,
 }
@@ -103,12 +105,25 @@ impl Target {
     pub fn new(nexuses: usize, kind: TargetKind) -> Self {
         // The first command after power on.
         let attentions = vec![VecDeque::from([Attention::Reset]); nexuses];
-        Self { kind, registered: vec![None; nexuses], ghosts: Vec::new(), held: None, generation: 0, attentions }
+        Self {
+            kind,
+            registered: vec![None; nexuses],
+            ghosts: Vec::new(),
+            held: None,
+            mistaken: Vec::new(),
+            generation: 0,
+            attentions,
+        }
     }
 
     /// A unit attention waits for a nexus: it is the answer to what it asks now.
     pub fn attention(&mut self, nexus: usize) -> Option<Attention> {
         self.attentions.get_mut(nexus)?.pop_front()
+    }
+
+    /// Whether it once took this key's nexus for a holder that was gone.
+    pub fn mistook(&self, key: ReservationKey) -> bool {
+        self.mistaken.contains(&key)
     }
 
     /// Whether a write of a nexus is carried out.
@@ -219,6 +234,7 @@ impl Target {
                     // It is taken for the one that is gone.
                     (None, Some(held @ Reservation { holder: None, .. })) => {
                         *held = Reservation { holder: Some(*key), kind: ReservationType::Other(0) };
+                        self.mistaken.push(*key);
                     }
                     // A holder that registers another key holds by that one.
                     (Some(old), Some(held)) if held.holder == Some(old) => held.holder = Some(*key),

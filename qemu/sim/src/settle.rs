@@ -79,7 +79,8 @@ pub(crate) fn apart(world: &mut World, cuts: &[Broke], within_us: u64) -> Result
         if since.is_some_and(|(at, _)| world.now - at >= QUIET_US) {
             return Ok(());
         }
-        if since.is_none() && world.now - began > within_us {
+        // Who was still leaving at the healing is started anew after AGAIN_US, and joins then.
+        if since.is_none() && world.now - began > within_us + AGAIN_US {
             let what =
                 format!("nodes that hear each other joined while links are cut: not in time ({} ms)", within_us / 1000);
             return Err(world.describe(what));
