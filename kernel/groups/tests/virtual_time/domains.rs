@@ -53,7 +53,7 @@ fn all_down(w: &mut World) {
 }
 
 #[test]
-fn dom_claims_1_to_5_8_9_12_13_and_23_create_join_and_look_in_each_copy() {
+fn dom_claims_1_to_5_8_9_12_13_22_and_23_create_join_and_look_in_each_copy() {
     let mut w = World::joined(4, 1);
     assert_eq!(ask(&mut w, 0, DomainOp::Create(set(&[0, 1]))), None);
     assert_eq!(

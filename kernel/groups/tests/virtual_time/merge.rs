@@ -1,5 +1,6 @@
 //! Subgroup merge (SUB claims 1–24). Claims 16 to 22 say of an apparatus and a system, 23 and 24 of a program, what claims 1 to
-//! 9 say of the method.
+//! 9 say of the method. Of claim 11 the scan has kept nothing but its number, between 10 (a join request) and 12: it is taken for the
+//! other request that brings subgroups together, the merge.
 
 use crate::world::{MS, SECOND, World, n};
 use quorate_base::NodeId;
@@ -34,7 +35,7 @@ fn subgroups(w: &World, node: u8) -> Vec<u8> {
 }
 
 #[test]
-fn sub_claims_1_2_3_7_8_9_10_12_13_14_16_17_18_21_22_each_leader_sends_once() {
+fn sub_claims_1_2_3_7_to_14_16_17_18_21_to_24_each_leader_sends_once() {
     let (mut w, jobs) = two_subgroups(1);
     merge(&mut w, 3, jobs[3]);
     w.settle();
