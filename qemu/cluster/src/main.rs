@@ -42,7 +42,12 @@ fn main() -> std::process::ExitCode {
             return if wanted { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(2) };
         }
     };
-    if let Err(error) = quorate_launch::interrupt::install() {
+    // What runs in this process alone ends at a signal as any program does; the others have machines or builds to end first.
+    let alone = matches!(
+        arguments.verb,
+        Verb::Sim(_) | Verb::Model(_) | Verb::Db(_) | Verb::Image(_) | Verb::Check { .. } | Verb::Report(_)
+    );
+    if !alone && let Err(error) = quorate_launch::interrupt::install() {
         return End::CannotRun(format!("signals cannot be handled: {error}")).report();
     }
     let end = match arguments.verb {
