@@ -26,9 +26,9 @@ const REORDER_HOLD_US: u64 = 10_000;
 /// Learned stations at most: a stranger that invents source addresses must not fill the memory.
 const LEARNED_MAX: usize = 1024;
 
-/// A unix datagram socket holds few datagrams (ten by default on Linux), fewer than a burst of a busy cluster. A frame
-/// that finds it full is tried again this often, µs: ten frames each time are five times what the worst flood brings (at
-/// 2 ms they were half of it, and a third of all frames never reached a node that was idle nine tenths of its time)…
+/// A unix datagram socket that is not connected to the switch holds few datagrams (ten by default on Linux), fewer than a
+/// burst of a busy cluster. A frame that finds it full is tried again this often, µs: ten frames each time are five times
+/// what the worst flood brings. At 2 ms they were half of it, and a third of all frames never reached an idle node…
 const RETRY_US: u64 = 200;
 
 /// … for this long, µs. Longer than a node is held up by a loaded host, shorter than any heartbeat time-out.
