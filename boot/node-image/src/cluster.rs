@@ -280,7 +280,7 @@ impl Cluster {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn deadline(&mut self) -> Instant {
         let disk = Instant(self.disk.database.poll_timeout_us());
         let parts =
             self.node.poll_timeout().min(disk).min(self.probes.poll_timeout()).min(self.link.poll_timeout(now()));

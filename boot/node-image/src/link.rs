@@ -23,6 +23,8 @@ pub struct Link {
     carrier: bool,
     looked_at: Instant,
     posted: bool,
+    /// The NIC was told not to interrupt.
+    quiet: bool,
 }
 
 /// How often the link's state is looked at, µs: the device raises an interrupt too, so this is for devices that do not.
@@ -31,7 +33,7 @@ const CARRIER_US: u64 = 100_000;
 impl Link {
     /// A NIC without a node yet.
     pub fn new(nic: Nic) -> Self {
-        Self { nic, stack: None, carrier: true, looked_at: Instant::ZERO, posted: true }
+        Self { nic, stack: None, carrier: true, looked_at: Instant::ZERO, posted: true, quiet: false }
     }
 
     /// The NIC's address.
@@ -56,9 +58,13 @@ impl Link {
     /// Moves frames both ways, if there are any: most turns of an idle node are about something else.
     pub fn poll(&mut self, now: Instant) {
         self.nic.settle();
-        if let Some(stack) = &mut self.stack
-            && (self.posted || self.nic.has_work() || stack.poll_timeout(now) <= now)
-        {
+        let Some(stack) = &mut self.stack else { return };
+        let has_work = self.nic.has_work();
+        if has_work && !self.quiet {
+            self.nic.set_interrupts(false);
+            self.quiet = true;
+        }
+        if self.posted || has_work || stack.poll_timeout(now) <= now {
             self.posted = false;
             stack.poll(now, &mut self.nic);
         }
@@ -79,9 +85,17 @@ impl Link {
         (core::mem::replace(&mut self.carrier, carrier) != carrier).then_some(carrier)
     }
 
-    /// When [`Link::poll`] is due without an interrupt.
-    pub fn poll_timeout(&self, now: Instant) -> Instant {
-        self.stack.as_ref().map_or(Instant::FAR, |stack| stack.poll_timeout(now).min(self.nic.poll_timeout(now)))
+    /// When [`Link::poll`] is due without an interrupt: what comes from here on interrupts. The last to be asked before the
+    /// node sleeps.
+    pub fn poll_timeout(&mut self, now: Instant) -> Instant {
+        let Some(stack) = &self.stack else { return Instant::FAR };
+        let due = stack.poll_timeout(now).min(self.nic.poll_timeout(now));
+        if !self.quiet || due <= now {
+            return due;
+        }
+        self.nic.set_interrupts(true);
+        self.quiet = false;
+        if self.nic.has_work() { now } else { due }
     }
 }
 

@@ -92,6 +92,15 @@ impl Nic {
         }
     }
 
+    /// Whether frames shall interrupt. After a "yes" [`Nic::has_work`] is to be asked before the node sleeps. A NIC on a line
+    /// does not interrupt between its interrupt and [`Nic::settle`] anyway.
+    pub fn set_interrupts(&mut self, wanted: bool) {
+        match self {
+            Self::Virtio(adapter) => adapter.set_interrupts(wanted),
+            Self::E1000 { .. } => {}
+        }
+    }
+
     /// Acknowledges an interrupt that came by the line, and lets the next one through. Frames are looked for afterwards, so none
     /// is missed in between.
     pub fn settle(&mut self) {

@@ -97,6 +97,12 @@ impl FakeDevice {
         self.0.borrow().queues[queue].notified
     }
 
+    /// Whether the driver wants an interrupt for what comes back in a queue (VirtIO 1.2 § 2.7.7).
+    pub fn wants_interrupts(&self, queue: usize) -> bool {
+        const NO_INTERRUPT: u16 = 1;
+        read::<u16>(self.0.borrow().queues[queue].driver_area) & NO_INTERRUPT == 0
+    }
+
     /// The next request in a queue.
     pub fn take(&self, queue: usize) -> Option<Chain> {
         let mut state = self.0.borrow_mut();

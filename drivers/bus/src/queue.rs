@@ -160,9 +160,12 @@ impl<const SIZE: usize, const SLOTS: usize> Queue<SIZE, SLOTS> {
         }
     }
 
-    /// Tells the device whether completions of this queue shall interrupt.
+    /// Tells the device whether completions of this queue shall interrupt. It may do so all the same for a while; what came
+    /// before it was told "yes" may not have interrupted, so [`Queue::has_used`] is to be asked afterwards.
     pub fn set_interrupts(&mut self, wanted: bool) {
         self.ring.set_dev_notify(wanted);
+        // The device must see it before the used ring is looked at (VirtIO 1.2 § 2.7.7.1).
+        fence(Ordering::SeqCst);
     }
 
     /// Something came back and waits for [`Queue::pop`].

@@ -58,6 +58,9 @@ const BUFFER_BYTES: usize = 2048;
 /// Reads of a register to wait for what takes microseconds; the longest, a word of the EEPROM, takes some 100 µs.
 const POLLS_MAX: u32 = 100_000;
 
+/// So many emptied descriptors the device is told of at once: an eighth of the ring.
+const TOLD: usize = RECEIVE / 8;
+
 /// Why the adapter could not be brought up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitError {
@@ -105,6 +108,8 @@ struct Receive {
     ring: Ring<RECEIVE>,
     /// The descriptor that the device fills next.
     next: usize,
+    /// Descriptors that were emptied and that the device has not been told of.
+    kept: usize,
     /// The last descriptor was a part of a frame: what follows up to the frame's end belongs to it.
     in_parts: bool,
 }
@@ -146,7 +151,7 @@ impl<R: Registers> E1000<R> {
     pub fn new(mut registers: R, wired: InterruptMode) -> Result<Self, InitError> {
         reset(&mut registers)?;
         let mac = read_address(&mut registers)?;
-        let receive = Receive { ring: Ring::new(BUFFER_BYTES)?, next: 0, in_parts: false };
+        let receive = Receive { ring: Ring::new(BUFFER_BYTES)?, next: 0, kept: 0, in_parts: false };
         let send = Send { ring: Ring::new(BUFFER_BYTES)?, tail: 0, oldest: 0, used: 0 };
         let mut adapter =
             Self { registers, wired, receive, send, mac, frame: [0; FRAME_BYTES_MAX], counters: Counters::default() };
@@ -246,10 +251,11 @@ impl<R: Registers> E1000<R> {
         free
     }
 
-    /// Copies the next good frame to `self.frame` and gives its descriptor back; its length.
+    /// Copies the next good frame to `self.frame` and gives its descriptor back; its length. The device is told of
+    /// [`TOLD`] descriptors at once, and of all that are left when no frame waits: its register costs more than a frame.
     fn next_frame(&mut self) -> Option<usize> {
         loop {
-            let Receive { ring, next, in_parts } = &mut self.receive;
+            let Receive { ring, next, kept, in_parts } = &mut self.receive;
             let index = *next;
             let word = ring.take_back(index, DONE)?;
             let len = usize::from(word as u16);
@@ -264,13 +270,24 @@ impl<R: Registers> E1000<R> {
             }
             ring.give(index, 0);
             *next = (index + 1) % RECEIVE;
-            self.registers.write_u32(RDT, index as u32);
+            *kept += 1;
+            if *kept == TOLD {
+                self.tell();
+            }
             if good {
                 self.counters.received += 1;
                 return Some(len);
             }
             let count = if whole && fits { &mut self.counters.damaged } else { &mut self.counters.bad_length };
             *count += 1;
+        }
+    }
+
+    /// Tells the device of the descriptors that were emptied.
+    fn tell(&mut self) {
+        let Receive { next, kept, .. } = &mut self.receive;
+        if core::mem::take(kept) > 0 {
+            self.registers.write_u32(RDT, ((*next + RECEIVE - 1) % RECEIVE) as u32);
         }
     }
 }
@@ -369,10 +386,13 @@ impl<R: Registers> Device for E1000<R> {
         Self: 'a;
 
     fn receive(&mut self, _timestamp: Instant) -> Option<(Received<'_>, Transmit<'_, R>)> {
-        if !self.has_work() || !self.can_transmit() {
+        if self.has_work() && !self.can_transmit() {
             return None;
         }
-        let len = self.next_frame()?;
+        let Some(len) = self.next_frame() else {
+            self.tell();
+            return None;
+        };
         let transmit = Transmit { registers: &mut self.registers, send: &mut self.send, counters: &mut self.counters };
         Some((Received { frame: self.frame.get(..len)? }, transmit))
     }

@@ -9,7 +9,7 @@ use crate::fake::{Device, Fault, MAC};
 use crate::registers::{
     BROADCASTS, CRC_REMOVED, CTRL, DONE, END_OF_PACKET, MULTICASTS, RAH, RAL, RCTL, RDLEN, RDT, RECEIVE_ON, TDLEN,
 };
-use crate::{Counters, E1000, FRAME_BYTES_MAX, InitError, RECEIVE, TRANSMIT};
+use crate::{Counters, E1000, FRAME_BYTES_MAX, InitError, RECEIVE, TOLD, TRANSMIT};
 
 fn pair() -> (Device, E1000<Device>) {
     let device = Device::new();
@@ -76,6 +76,31 @@ fn a_full_receive_ring_holds_all_but_one_descriptor_in_order_and_goes_on_afterwa
         }
         assert!(next(&mut adapter).is_none());
     }
+}
+
+#[test]
+fn the_device_is_told_of_emptied_descriptors_by_the_dozen_and_of_all_when_no_frame_waits() {
+    let (device, mut adapter) = pair();
+    let end = RECEIVE as u32 - 1;
+    for _ in 0..TOLD + 5 {
+        assert!(device.deliver(&[1; 60]));
+    }
+    for _ in 1..TOLD {
+        assert!(next(&mut adapter).is_some());
+        assert_eq!(device.word(RDT), end);
+    }
+    assert!(next(&mut adapter).is_some());
+    assert_eq!(device.word(RDT), TOLD as u32 - 1);
+    for _ in 0..5 {
+        assert!(next(&mut adapter).is_some());
+        assert_eq!(device.word(RDT), TOLD as u32 - 1);
+    }
+    assert!(next(&mut adapter).is_none());
+    assert_eq!(device.word(RDT), TOLD as u32 + 4);
+    // What is skipped is given back, too.
+    assert!(device.deliver_as(&[1; 60], 3 | DONE | END_OF_PACKET));
+    assert!(next(&mut adapter).is_none());
+    assert_eq!(device.word(RDT), TOLD as u32 + 5);
 }
 
 #[test]

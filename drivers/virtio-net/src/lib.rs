@@ -155,6 +155,12 @@ impl<T: Transport> VirtioNet<T> {
         self.receive.has_used()
     }
 
+    /// Tells the device whether received frames shall interrupt. They do at first. A "no" saves one interrupt for each frame
+    /// that comes while the caller is at work anyway; after a "yes" [`VirtioNet::has_work`] is to be asked before it sleeps.
+    pub fn set_interrupts(&mut self, wanted: bool) {
+        self.receive.set_interrupts(wanted);
+    }
+
     /// Clears the interrupt status (INTx only); `true` if the interrupt was this device's.
     pub fn acknowledge(&mut self) -> bool {
         self.port.acknowledge()
@@ -328,6 +334,21 @@ mod tests {
         assert_eq!(device.agreed(), VERSION_1 | MAC | STATUS);
         assert_eq!(adapter.mac(), [0x52, 0x54, 0, 0, 0, 1]);
         assert_eq!(device.notified(0), BUFFERS);
+    }
+
+    #[test]
+    fn frames_interrupt_unless_the_caller_is_at_work() {
+        let (device, mut adapter) = adapter();
+        assert!(device.wants_interrupts(0) && !device.wants_interrupts(1));
+        adapter.set_interrupts(false);
+        assert!(!device.wants_interrupts(0));
+        deliver(&device, &[1; 60]);
+        assert!(adapter.receive(Instant::ZERO).is_some());
+        assert!(!device.wants_interrupts(0), "also after buffers were given back");
+        deliver(&device, &[2; 60]);
+        adapter.set_interrupts(true);
+        assert!(device.wants_interrupts(0) && !device.wants_interrupts(1));
+        assert!(adapter.has_work(), "what came without an interrupt is seen");
     }
 
     #[test]

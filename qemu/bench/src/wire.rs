@@ -16,13 +16,15 @@ use quorate_interconnect::seal::SealKey;
 use quorate_scenario::Trouble;
 use quorate_scenario::backend::Backend;
 use quorate_scenario::model::Inject;
-use quorate_switch::Hostile;
+use quorate_switch::{Hostile, PortCounters};
 
 use crate::report::{Report, median};
 use crate::rig::{Bed, Rig, level, seconds};
 
 /// Hostile frames a second.
 const RATE: u32 = 10_000;
+/// The frames come for so much longer than transitions begin, s.
+const LONGER_S: u32 = 15;
 /// No transition may take so much longer for them, s.
 const DELAY_S: f64 = 0.1;
 /// Frames for one figure of the cipher.
@@ -36,14 +38,20 @@ pub(crate) fn run(span_s: u32, bed: Bed<'_>, report: &mut Report) -> Result<(), 
     cipher(report);
     let mut rig = Rig::new(3, vec![level(60, "probe-a", 1), level(70, "probe-b", 1)], bed)?;
     rig.start_all()?;
+    let load = Load::of(&rig);
     let calm = cycles(&mut rig, 0)?;
+    load.report("calm", &rig, report);
     let begun_us = rig.world.now_us();
     let until_us = begun_us + u64::from(span_s) * 1_000_000;
     let hostile = Hostile::ALL.map(|(_, kind)| kind).to_vec();
-    rig.world.inject(&Inject { frames: Vec::new(), hostile, rate: Some(RATE), for_ms: Some(span_s * 1000) })?;
+    // Whatever begins within the span ends under frames, too.
+    let for_ms = Some((span_s + LONGER_S) * 1000);
+    rig.world.inject(&Inject { frames: Vec::new(), hostile, rate: Some(RATE), for_ms })?;
+    let load = Load::of(&rig);
     let flooded = cycles(&mut rig, until_us)?;
+    load.report(&format!("under {RATE} frames/s"), &rig, report);
     let sent = rig.world.cluster().switch().hostile_frames();
-    let span = seconds(begun_us, rig.world.now_us().min(until_us));
+    let span = seconds(begun_us, rig.world.now_us());
     for (i, what) in WHAT.into_iter().enumerate() {
         let of = |cycles: &[[f64; 4]]| cycles.iter().map(|cycle| cycle[i]).collect::<Vec<f64>>();
         let (before, under) = (of(&calm), of(&flooded));
@@ -60,6 +68,42 @@ pub(crate) fn run(span_s: u32, bed: Bed<'_>, report: &mut Report) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// What one moment's counters say of each node.
+#[derive(Debug)]
+struct Load {
+    at_us: u64,
+    ports: Vec<(PortCounters, Duration)>,
+}
+
+impl Load {
+    fn of(rig: &Rig) -> Self {
+        let cluster = rig.world.cluster();
+        let port = |node: NodeId| {
+            let cpu = cluster.usage(node.index()).map_or(Duration::ZERO, |usage| usage.cpu);
+            (cluster.switch().counters(node.index()), cpu)
+        };
+        Self { at_us: rig.world.now_us(), ports: rig.nodes.iter().map(port).collect() }
+    }
+
+    /// What became of the frames to each node since.
+    fn report(&self, when: &str, rig: &Rig, report: &mut Report) {
+        let now = Self::of(rig);
+        let span = seconds(self.at_us, now.at_us);
+        for (node, ((a, a_cpu), (b, b_cpu))) in rig.nodes.iter().zip(self.ports.iter().zip(&now.ports)) {
+            let mut add = |what: &str, n: f64, unit: &'static str| {
+                report.single("wire", &format!("node {node}, {when}: {what}"), unit, n);
+            };
+            add("frames given to its NIC", (b.sent - a.sent) as f64 / span, "per s");
+            add("frames that its NIC did not take", (b.dropped_full - a.dropped_full) as f64 / span, "per s");
+            add("frames while it was off", (b.dropped_absent - a.dropped_absent) as f64 / span, "per s");
+            // The QEMU of a node that was killed meanwhile is another process.
+            if let Some(cpu) = b_cpu.checked_sub(*a_cpu) {
+                add("processor time of its QEMU", cpu.as_secs_f64() / span * 100.0, "% of a core");
+            }
+        }
+    }
 }
 
 /// Leave, join, kill, join, over and over until that time, but thrice at least; each took how long, s.

@@ -10,7 +10,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -120,6 +121,15 @@ struct Guest {
     last_word: Option<(String, bool)>,
 }
 
+/// The NIC's end of the wire to the switch. It is connected: what comes from its peer is bounded by bytes, some 250 short
+/// frames as in the ring of a NIC, while a socket that others may send to holds ten datagrams.
+fn wire(paths: &MachinePaths) -> std::io::Result<UnixDatagram> {
+    let _ = std::fs::remove_file(&paths.nic);
+    let socket = UnixDatagram::bind(&paths.nic)?;
+    socket.connect(&paths.hub)?;
+    Ok(socket)
+}
+
 impl Process {
     /// Starts QEMU with `arguments` for machine `number`, which is `node` in the trace.
     ///
@@ -138,13 +148,14 @@ impl Process {
         };
         let [console_port, log_port, trace_port, qmp_port] =
             [listen(&paths.console)?, listen(&paths.log)?, listen(&paths.trace)?, listen(&paths.qmp)?];
-        let _ = std::fs::remove_file(&paths.nic);
+        let wire = wire(paths).map_err(LaunchError::io(format!("cannot plug in {}", paths.nic.display())))?;
         let what = format!("cannot open {}", paths.stderr.display());
         let stderr = File::create(&paths.stderr).map_err(LaunchError::io(what))?;
         let child = Command::new(&common.qemu)
             .args(arguments)
             .envs(common.environment.iter().map(|(name, value)| (*name, value)))
-            .stdin(Stdio::null())
+            // Where `qemu::arguments` says that the NIC's socket is.
+            .stdin(OwnedFd::from(wire))
             .stdout(Stdio::null())
             .stderr(stderr)
             // Ctrl-C at the terminal is the harness's business.
@@ -385,4 +396,29 @@ fn keep(file: &mut Option<File>, bytes: &[u8]) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nic_that_is_not_read_holds_more_frames_than_a_burst_and_a_bounded_number() {
+        let dir = std::env::temp_dir().join(format!("quorate-wire-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("temporary folder");
+        let paths = MachinePaths::new(&dir, 0);
+        assert!(wire(&paths).is_err(), "there is no switch");
+        let hub = UnixDatagram::bind(&paths.hub).expect("the switch's socket");
+        hub.set_nonblocking(true).expect("nonblocking");
+        for life in 0..2 {
+            let nic = wire(&paths).expect("plugged in");
+            let held = (0..5000).take_while(|_| hub.send_to(&[life; 150], &paths.nic).is_ok()).count();
+            assert!((64..5000).contains(&held), "{held}");
+            nic.send(&[life; 60]).expect("the other way");
+            let mut frame = [9; 150];
+            assert_eq!((nic.recv(&mut frame).expect("a frame"), frame[0]), (150, life));
+            assert_eq!((hub.recv(&mut frame).expect("a frame"), frame[0]), (60, life));
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
 }

@@ -115,8 +115,8 @@ pub fn arguments(spec: &Spec<'_>) -> Vec<String> {
     }
     push("-chardev", format!("socket,id=qmp,path={},server=off", escaped(&spec.paths.qmp)));
     push("-mon", "chardev=qmp,mode=control".into());
-    let (nic, hub) = (escaped(&spec.paths.nic), escaped(&spec.paths.hub));
-    push("-netdev", format!("dgram,id=n0,local.type=unix,local.path={nic},remote.type=unix,remote.path={hub}"));
+    // The socket is QEMU's standard input.
+    push("-netdev", "dgram,id=n0,local.type=fd,local.str=0".into());
     let model = match spec.nic {
         Nic::Virtio => "virtio-net-pci",
         Nic::E1000 => "e1000",
@@ -236,6 +236,7 @@ mod tests {
             "-append node=2 trace-writes=1 ",
             "-uuid 71756f72-6174-4065-8000-000000000002 ",
             "-chardev socket,id=trc,path=/run/n2.trc,server=off -device isa-serial,chardev=trc,index=2 ",
+            "-netdev dgram,id=n0,local.type=fd,local.str=0 ",
             "virtio-net-pci,id=nic0,netdev=n0,mac=52:54:00:51:00:02,romfile= ",
             "-device i6300esb,id=dog0 -action watchdog=reset ",
             r#""filename":"/x/disk,1.img""#,

@@ -28,9 +28,9 @@ const TURN_FRAMES: usize = 64;
 /// One port's sockets.
 #[derive(Clone, Debug)]
 pub struct PortSockets {
-    /// Bound by the switch: the node's `remote.path`.
+    /// Bound by the switch: the node's socket is connected to it.
     pub hub: PathBuf,
-    /// Bound by the node's QEMU: its `local.path`. May be absent and come back.
+    /// Bound by the node. May be absent and come back.
     pub peer: PathBuf,
 }
 
