@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use quorate_base::capacity::RECORD_PITCH;
 use quorate_base::{BootNonce, ClusterId, DiskError, DiskOp, Instant, NodeId, Timing};
 use quorate_database::sealed::{self, Raw};
-use quorate_database::{BallotBlock, ClusterKey, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout};
+use quorate_database::{BallotBlock, Blanks, ClusterKey, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout};
 use quorate_node::Boot;
 use quorate_node::birth::{Birth, BirthOutput};
 
@@ -46,7 +46,7 @@ fuzz_target!(|input: (u8, Vec<Piece>)| {
                 let mut failed = None;
                 for (i, place) in bytes.chunks_exact_mut(RECORD_PITCH as usize).enumerate() {
                     let Some(piece) = pieces.next() else { continue };
-                    match record(first + i as u64, piece, cluster) {
+                    match record(first + i as u64, piece, cluster, told) {
                         Some(raw) => place[..raw.len()].copy_from_slice(&raw),
                         None => failed = Some(DiskError::Medium),
                     }
@@ -67,7 +67,7 @@ fuzz_target!(|input: (u8, Vec<Piece>)| {
 });
 
 /// A right record of its place, one with other fields, one of another place, nothing, or an error.
-fn record(at: u64, (what, own): Piece, cluster: ClusterId) -> Option<Raw> {
+fn record(at: u64, (what, own): Piece, cluster: ClusterId, told: u8) -> Option<Raw> {
     let region = layout::Region::of(at);
     let name = || Name::new("fuzzed").expect("a name");
     let mut raw = match region {
@@ -79,6 +79,9 @@ fn record(at: u64, (what, own): Piece, cluster: ClusterId) -> Option<Raw> {
             nodes: 4,
             levels_max: 32,
             fence: Default::default(),
+            preempted: Default::default(),
+            registrants: Default::default(),
+            blanks: if told & 8 == 0 { Blanks::Zeros } else { Blanks::Sealed },
             key: ClusterKey([7; 32]),
             key_epoch: 0,
         }
@@ -92,7 +95,7 @@ fn record(at: u64, (what, own): Piece, cluster: ClusterId) -> Option<Raw> {
         }
         layout::Region::Heartbeat(n) => Heartbeat::default().encode(cluster, n),
         layout::Region::Ballot(n, slot) => BallotBlock::default().encode(cluster, n, slot).expect("an empty one fits"),
-        layout::Region::Spare => [0; 512],
+        layout::Region::Domain(..) | layout::Region::Spare => [0; 512],
     };
     match what % 8 {
         0 => return Some([0; 512]),
