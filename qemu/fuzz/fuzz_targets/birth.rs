@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use quorate_base::capacity::RECORD_PITCH;
 use quorate_base::{BootNonce, ClusterId, DiskError, DiskOp, Instant, NodeId, Timing};
 use quorate_database::sealed::{self, Raw};
-use quorate_database::{BallotBlock, Blanks, ClusterKey, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout};
+use quorate_database::{
+    BallotBlock, Blanks, ClusterKey, Heartbeat, Identity, MachineId, Name, NodeConfig, Superblock, layout,
+};
 use quorate_node::Boot;
 use quorate_node::birth::{Birth, BirthOutput};
 
