@@ -202,7 +202,8 @@ impl Sight {
 #[derive(Debug)]
 pub(crate) struct Looks {
     cluster: ClusterId,
-    blanks: Blanks,
+    /// What stands where a node has not written yet.
+    pub blanks: Blanks,
     nodes: u8,
     timing: Timing,
     sights: Vec<Sight>,

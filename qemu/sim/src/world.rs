@@ -18,12 +18,11 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use quorate_base::capacity::RECORD_BYTES;
 use quorate_base::{
     BootNonce, ClusterId, DiskOp, DiskTag, FenceMethod, HaltReason, Incarnation, LevelOrder, NodeId, NodeSet,
     NodeState, ReservationOp, Timing, ViewName,
 };
-use quorate_database::{Block, Heartbeat, RecordError, Region, layout};
+use quorate_database::{Block, Heartbeat, Identity, RecordError, Region, layout, sealed};
 use quorate_node::{Boot, Input, Node, ProbeLevel};
 use quorate_switch::{Hostile, Stranger};
 use quorate_trace::Line;
@@ -428,12 +427,18 @@ impl World {
             return;
         };
         let cluster = self.cluster;
-        let slots = [0, 1].map(|slot| layout::identity(id, slot));
-        let none = |at: &u64| self.disk.record(*at).is_none_or(|raw| quorate_database::sealed::header(raw).is_none());
+        let none = |slot: u8| {
+            self.disk.record(layout::identity(id, slot)).is_none_or(|raw| {
+                sealed::header(raw).is_none() || Identity::decode(raw, cluster, id, slot) == Block::Blank
+            })
+        };
         let beat = self.disk.record(layout::heartbeat(id)).map(|raw| Heartbeat::decode(raw, cluster, id));
-        if slots.iter().all(none) && matches!(beat, Some(Block::Damaged(RecordError::Misplaced))) {
+        if none(0) && none(1) && matches!(beat, Some(Block::Damaged(RecordError::Misplaced))) {
             self.mark("repair", &[m as u8], "its first identity is torn, its heartbeat another's");
-            slots.into_iter().chain([layout::heartbeat(id)]).for_each(|at| self.disk.put(at, [0; RECORD_BYTES]));
+            let places = [0, 1].map(|slot| (layout::identity(id, slot), Identity::place(id, slot)));
+            for (at, place) in places.into_iter().chain([(layout::heartbeat(id), Heartbeat::place(id))]) {
+                self.disk.put(at, self.looks.blanks.record(cluster, place));
+            }
         }
     }
 
