@@ -20,13 +20,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_base::capacity::{NODES_MAX, RECORD_PITCH};
+use quorate_base::capacity::{NODES_MAX, RECORD_BYTES, RECORD_PITCH};
 use quorate_base::{
     Ballot, BootNonce, ClusterId, DiskError, DiskOp, DiskTag, Incarnation, NodeId, Timing, View, ViewName,
 };
 use quorate_database::layout::{self, Region, STATE_PER_NODE};
 use quorate_database::sealed::BODY_AT;
-use quorate_database::{BallotBlock, BallotHead, Block, Flag, Heartbeat};
+use quorate_database::{BallotBlock, BallotHead, Block, Flag, Heartbeat, Raw};
 
 use crate::recorder::Claim;
 
@@ -198,6 +198,22 @@ impl Sight {
     }
 }
 
+/// Each node's heartbeat as somebody read it last, and its bytes: a beat is written once and read by everybody.
+#[derive(Debug)]
+struct Beats(Vec<(Raw, Block<Heartbeat>)>);
+
+impl Beats {
+    fn decode(&mut self, raw: &[u8], cluster: ClusterId, node: NodeId) -> Block<Heartbeat> {
+        let (Some(last), Some(raw)) = (self.0.get_mut(node.index()), raw.first_chunk()) else {
+            return Heartbeat::decode(raw, cluster, node);
+        };
+        if last.0 != *raw {
+            *last = (*raw, Heartbeat::decode(raw, cluster, node));
+        }
+        last.1
+    }
+}
+
 /// All machines' looks, and the views that are committed in truth.
 #[derive(Debug)]
 pub(crate) struct Looks {
@@ -205,6 +221,7 @@ pub(crate) struct Looks {
     nodes: u8,
     timing: Timing,
     sights: Vec<Sight>,
+    beats: Beats,
     /// The highest promise that ever landed.
     promised: Ballot,
     committed: BTreeSet<(Ballot, u64)>,
@@ -221,6 +238,7 @@ impl Looks {
             nodes,
             timing,
             sights: vec![Sight::default(); usize::from(nodes)],
+            beats: Beats(vec![([0; RECORD_BYTES], Block::Blank); usize::from(nodes)]),
             promised: Ballot::NONE,
             committed: BTreeSet::new(),
             best: (Ballot::NONE, View::EMPTY),
@@ -353,7 +371,7 @@ impl Looks {
                             let at = first + i as u64;
                             match Region::of(at) {
                                 Region::Heartbeat(node) if node.get() < nodes => {
-                                    sight.watch(at, node, &Heartbeat::decode(raw, cluster, node), now_us);
+                                    sight.watch(at, node, &self.beats.decode(raw, cluster, node), now_us);
                                     sight.read(at, counts);
                                 }
                                 Region::Ballot(node, slot) if node.get() < nodes => {
