@@ -43,9 +43,16 @@ impl View {
     /// With these entries, node 0 first.
     pub fn new(number: u64, states: [NodeState; NODES_MAX], incarnations: [Incarnation; NODES_MAX]) -> Self {
         let mut sets = [NodeSet::EMPTY; 4];
-        for (node, state) in states.iter().enumerate() {
-            if let Some(set) = (*state as usize).checked_sub(1).and_then(|at| sets.get_mut(at)) {
-                set.0 |= 1 << node;
+        let (eights, _) = states.as_chunks::<8>();
+        for (first, eight) in (0..).step_by(8).zip(eights) {
+            // Most nodes of most clusters are not there.
+            if eight.iter().fold(0, |any, state| any | *state as u8) == NodeState::Inactive as u8 {
+                continue;
+            }
+            for (node, state) in (first..).zip(eight) {
+                if let Some(set) = (*state as usize).checked_sub(1).and_then(|at| sets.get_mut(at)) {
+                    set.0 |= 1 << node;
+                }
             }
         }
         Self { number, states, incarnations, sets }

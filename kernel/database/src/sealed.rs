@@ -101,10 +101,98 @@ pub(crate) fn digest() -> Digest<'static, u32, Table<16>> {
 
 /// A record's checksum.
 pub fn checksum(raw: &Raw) -> u32 {
-    let mut digest = CRC.digest();
-    digest.update(&raw[..CHECKSUM_AT]);
-    digest.update(&raw[BODY_AT..]);
+    let mut sum = CRC.checksum(&raw[..CHECKSUM_AT]);
+    let (blocks, rest) = raw[BODY_AT..].as_chunks::<ZEROS_UNIT>();
+    let mut at = 0;
+    while let Some(first) = blocks.get(at) {
+        let zeros = is_zero(first);
+        let run = blocks[at..].iter().take_while(|block| is_zero(block) == zeros).count();
+        sum = if zeros { after_zeros(sum, run) } else { after(sum, blocks[at..at + run].as_flattened()) };
+        at += run;
+    }
+    after(sum, rest)
+}
+
+/// Zeros are counted in runs of so many bytes.
+const ZEROS_UNIT: usize = 32;
+/// So many powers of two of that: a record's body has 15 units.
+const ZEROS_POWERS: usize = 4;
+const _: () = assert!((RECORD_BYTES - BODY_AT) / ZEROS_UNIT < 1 << ZEROS_POWERS, "a run of zeros may be too long");
+
+/// What `1 << power` units of zeros make of a checksum's register, by the register's nibbles: each is a sum of bits, and
+/// zeros do not mix them. Most of every record is zeros, and a lookup for a nibble is cheaper than one for each byte.
+static ZEROS: [[[u32; 16]; 8]; ZEROS_POWERS] = zeros();
+
+const fn zeros() -> [[[u32; 16]; 8]; ZEROS_POWERS] {
+    const REFLECTED: u32 = CRC_32_ISCSI.poly.reverse_bits();
+    let mut tables = [[[0; 16]; 8]; ZEROS_POWERS];
+    // What each bit becomes: first by one unit, then always by twice as much.
+    let mut bits = [0; 32];
+    let mut bit = 0;
+    while bit < 32 {
+        let mut register = 1u32 << bit;
+        let mut shifts = 0;
+        while shifts < 8 * ZEROS_UNIT {
+            register = (register >> 1) ^ if register & 1 == 1 { REFLECTED } else { 0 };
+            shifts += 1;
+        }
+        bits[bit] = register;
+        bit += 1;
+    }
+    let mut power = 0;
+    while power < ZEROS_POWERS {
+        let mut entry = 0;
+        while entry < 8 * 16 {
+            let (nibble, value) = (entry / 16, entry % 16);
+            tables[power][nibble][value] = sum_of(&bits, (value as u32) << (4 * nibble));
+            entry += 1;
+        }
+        let mut twice = [0; 32];
+        let mut bit = 0;
+        while bit < 32 {
+            twice[bit] = sum_of(&bits, bits[bit]);
+            bit += 1;
+        }
+        bits = twice;
+        power += 1;
+    }
+    tables
+}
+
+/// What a register becomes whose bits become these.
+const fn sum_of(bits: &[u32; 32], register: u32) -> u32 {
+    let (mut sum, mut bit) = (0, 0);
+    while bit < 32 {
+        if register >> bit & 1 == 1 {
+            sum ^= bits[bit];
+        }
+        bit += 1;
+    }
+    sum
+}
+
+/// The checksum that goes on from `sum` over these bytes.
+fn after(sum: u32, bytes: &[u8]) -> u32 {
+    let mut digest = CRC.digest_with_initial((sum ^ CRC_32_ISCSI.xorout).reverse_bits());
+    digest.update(bytes);
     digest.finalize()
+}
+
+/// The same over so many units of zeros.
+fn after_zeros(sum: u32, units: usize) -> u32 {
+    let mut register = sum ^ CRC_32_ISCSI.xorout;
+    for (power, tables) in ZEROS.iter().enumerate() {
+        if units >> power & 1 == 1 {
+            let nibbles = (0..).step_by(4).zip(tables);
+            register = nibbles.fold(0, |all, (shift, table)| all ^ table[(register >> shift & 0xf) as usize]);
+        }
+    }
+    register ^ CRC_32_ISCSI.xorout
+}
+
+fn is_zero(block: &[u8; ZEROS_UNIT]) -> bool {
+    let (words, _) = block.as_chunks::<8>();
+    words.iter().fold(0, |any, word| any | u64::from_ne_bytes(*word)) == 0
 }
 
 /// Puts the right checksum into a record whose other bytes stand.
@@ -270,6 +358,30 @@ mod tests {
         all[..28].copy_from_slice(&raw[..28]);
         all[28..].copy_from_slice(&raw[32..]);
         assert_eq!(u32_at(&raw, CHECKSUM_AT), CRC.checksum(&all));
+    }
+
+    #[test]
+    fn zeros_are_skipped_and_counted() {
+        let whole = |raw: &Raw| {
+            let mut all = [0; RECORD_BYTES - 4];
+            all[..CHECKSUM_AT].copy_from_slice(&raw[..CHECKSUM_AT]);
+            all[CHECKSUM_AT..].copy_from_slice(&raw[BODY_AT..]);
+            CRC.checksum(&all)
+        };
+        assert_eq!(checksum(&[0; RECORD_BYTES]), whole(&[0; RECORD_BYTES]));
+        // Every run of something in zeros, and every run of zeros in something.
+        for from in (0..RECORD_BYTES).step_by(4) {
+            for to in (from..=RECORD_BYTES).step_by(4) {
+                let mut raw = [0; RECORD_BYTES];
+                raw[from..to].iter_mut().zip(1..).for_each(|(byte, n)| *byte = (n * 37_u32) as u8 | 1);
+                assert_eq!(checksum(&raw), whole(&raw), "{from}..{to}");
+                raw.iter_mut().for_each(|byte| *byte ^= 0x5a);
+                let mut raw = raw.map(|byte| if byte == 0x5a { 0x5a } else { 0 });
+                assert_eq!(checksum(&raw), whole(&raw), "all but {from}..{to}");
+                raw[RECORD_BYTES - 1] ^= 1;
+                assert_eq!(checksum(&raw), whole(&raw), "all but {from}..{to}, and the last byte");
+            }
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::message::{AckEntry, JoinRequest, Message, ROUNDS_MAX, Refuse, Round, 
 use crate::rules::{Rule, keep};
 use crate::stall::Stalls;
 use crate::takeover::Takeover;
-use crate::transition::{At, Progress, SLOTS, local};
+use crate::transition::{At, Progress, SLOTS, local, slots};
 
 /// First repetition of a message that nobody answered, µs. Above a round trip on a busy machine; a lost frame costs this
 /// much of a transition.
@@ -446,8 +446,8 @@ impl Master {
     fn may_change(&self) -> bool {
         !self.condemned.is_empty()
             || !self.leaves.is_empty()
-            || self.asks.iter().any(Option::is_some)
-            || self.progress.iter().any(Option::is_some)
+            || NodeId::first(self.nodes).any(|n| self.asks[n.index()].is_some())
+            || slots(self.nodes).any(|(slot, _)| self.progress[slot].is_some())
     }
 
     /// Proposes the next view, if anything is to change.

@@ -143,6 +143,8 @@ pub struct Member {
     pub(crate) died: Vec<(LevelOffer, u32), LEVELS_MAX>,
     /// Requests about run-time levels so far.
     pub(crate) serial: u32,
+    /// Whether any of `steps` is not taken, kept beside them: every level asks at every turn, and mostly there is none.
+    untaken: bool,
     impossible: Option<&'static str>,
     unneeded: u32,
 }
@@ -159,6 +161,7 @@ impl Member {
             acks: Vec::new(),
             died: Vec::new(),
             serial: 0,
+            untaken: false,
             impossible: None,
             unneeded: 0,
         }
@@ -255,6 +258,7 @@ impl Member {
                 Scope::Local => self.begin(step_of(subject, round, at, trace.now), at, trace),
             }
         }
+        self.note_untaken();
         self.retire(trace);
     }
 
@@ -480,12 +484,18 @@ impl Member {
         }
         let steps = &self.steps;
         self.rounds.retain(|r| steps.iter().flatten().any(|s| s.round == r.id && !s.ended));
+        self.note_untaken();
         self.retire(trace);
+    }
+
+    /// After steps changed.
+    fn note_untaken(&mut self) {
+        self.untaken = self.steps.iter().flatten().any(|s| !s.taken);
     }
 
     /// Whether a level has something to take.
     pub fn has_notification(&self, level: LevelOrder) -> bool {
-        self.steps.iter().flatten().any(|s| s.level == level && !s.taken)
+        self.untaken && self.steps.iter().flatten().any(|s| s.level == level && !s.taken)
     }
 
     /// The level's thread of control takes what there is for it.
@@ -508,6 +518,7 @@ impl Member {
             }
             let _ = changes.push(Change { subject: s.subject, round: s.round, barrier: s.barrier, overtaken: false });
         }
+        self.untaken = self.steps.iter().flatten().any(|s| !s.taken);
         let recover = core::mem::take(&mut level.recover);
         Some(Notification { level: order, vector: level.vector, incarnations, changes, recover })
     }
@@ -558,6 +569,7 @@ impl Member {
         for step in &mut self.steps {
             step.take_if(|s| s.level == order && !s.ended);
         }
+        self.note_untaken();
     }
 
     fn push_ack(&mut self, entry: AckEntry) {

@@ -386,7 +386,8 @@ impl Membership {
 
     /// A verified membership datagram came.
     pub fn on_message(&mut self, from: NodeId, incarnation: Incarnation, payload: &[u8], ctx: &mut Context<'_, '_>) {
-        let Ok(message) = Message::decode(payload) else {
+        // By reference from here on: messages are large.
+        let Ok(message) = &Message::decode(payload) else {
             if other_version(payload).is_some()
                 && let Some(master) = self.master.as_mut().filter(|m| ctx.lock.master() == Some(m.ballot()))
                 && !ctx.lock.frozen(ctx.now)
@@ -415,13 +416,13 @@ impl Membership {
         }
     }
 
-    fn dispatch(&mut self, from: NodeId, incarnation: Incarnation, message: Message, ctx: &mut Context<'_, '_>) {
+    fn dispatch(&mut self, from: NodeId, incarnation: Incarnation, message: &Message, ctx: &mut Context<'_, '_>) {
         match message {
-            Message::View(m) => self.on_view_message(&m, ctx),
-            Message::Notify(m) => self.on_notify(from, &m, ctx),
-            Message::Query { ballot } => self.on_query(from, ballot, ctx),
-            Message::Refuse(m) => self.on_refuse(m, ctx),
-            Message::LevelResult(m) => self.on_level_result(&m, ctx),
+            Message::View(m) => self.on_view_message(m, ctx),
+            Message::Notify(m) => self.on_notify(from, m, ctx),
+            Message::Query { ballot } => self.on_query(from, *ballot, ctx),
+            Message::Refuse(m) => self.on_refuse(*m, ctx),
+            Message::LevelResult(m) => self.on_level_result(m, ctx),
             Message::ViewRequest => {
                 let (name, view) = (self.name, &self.view);
                 if name.ballot != Ballot::NONE {
@@ -436,7 +437,7 @@ impl Membership {
         &mut self,
         from: NodeId,
         incarnation: Incarnation,
-        message: Message,
+        message: &Message,
         ctx: &mut Context<'_, '_>,
     ) {
         let Some(master) = self.master.as_mut().filter(|m| ctx.lock.master() == Some(m.ballot())) else { return };
@@ -444,30 +445,31 @@ impl Membership {
             return;
         }
         match message {
-            Message::JoinRequest(request) => master.on_join_request(from, incarnation, &request, ctx),
+            Message::JoinRequest(request) => master.on_join_request(from, incarnation, request, ctx),
             Message::LeaveRequest => master.on_leave_request(from, incarnation, ctx),
             Message::LevelRequest(request) => {
-                if let Some(result) = master.on_level_request(from, incarnation, &request, ctx) {
+                if let Some(result) = master.on_level_request(from, incarnation, request, ctx) {
                     ctx.send_to(from, &Message::LevelResult(result));
                 }
             }
-            Message::Ack { ballot, entries } if ballot == master.ballot() => {
-                master.on_acks(from, incarnation, &entries)
+            Message::Ack { ballot, entries } if *ballot == master.ballot() => {
+                master.on_acks(from, incarnation, entries)
             }
             // Only the life that is the member knows; a later one of that node would answer that it knows nothing.
             Message::AnswerLevels { ballot, levels, died }
-                if ballot == master.ballot() && self.view.has_member(from, incarnation) =>
+                if *ballot == master.ballot() && self.view.has_member(from, incarnation) =>
             {
-                master.on_answer_levels(from, &levels, died);
+                let died = *died;
+                master.on_answer_levels(from, levels, died);
                 if !self.view.has_member(self.me, self.incarnation) {
                     let ballot = master.ballot();
-                    if let Err(reason) = fits(self.me, &self.member.offers(), (from, &levels, died)) {
+                    if let Err(reason) = fits(self.me, &self.member.offers(), (from, levels, died)) {
                         self.take_refusal(Refuse { ballot, incarnation: self.incarnation, reason }, ctx);
                     }
                 }
             }
             Message::Answer(answer) if answer.ballot == master.ballot() && self.view.has_member(from, incarnation) => {
-                master.on_answer(from, &answer);
+                master.on_answer(from, answer);
             }
             _ => {}
         }

@@ -16,6 +16,10 @@ use crate::transition::{At, Overtaken, Progress, local, slots};
 impl Master {
     /// Takes every transition as far as it goes now.
     pub(crate) fn advance(&mut self, ctx: &mut Context<'_, '_>, member: &mut Member) {
+        // An idle cluster's master comes here at every turn.
+        if slots(self.nodes).all(|(slot, _)| self.progress[slot].is_none()) {
+            return;
+        }
         loop {
             let moved = self.pass_barriers(ctx, member);
             let begun = self.begin_rounds(ctx, member);

@@ -38,7 +38,7 @@ mod vector;
 pub use history::{Members, wrong_successor};
 pub use line::{
     Barriers, FenceMethod, Life, Line, LockPhase, Member, MergePhase, NodeState, Ordered, RoundName, StallEvent,
-    StepEvent, Topic, Transition, Via, What,
+    StepEvent, Topic, Transition, Via, What, numbered,
 };
 pub use report::{Counts, Report, check, check_file};
 pub use rule::{Rule, Violation};

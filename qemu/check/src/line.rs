@@ -483,7 +483,7 @@ fn topic(v: &Value, ev: &str) -> Result<Topic, String> {
 }
 
 /// The number of a message whose text begins with `#` and one.
-fn numbered(text: &str) -> Option<u64> {
+pub fn numbered(text: &str) -> Option<u64> {
     let digits = text.strip_prefix('#')?;
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits.get(..end)?.parse().ok()

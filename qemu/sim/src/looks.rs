@@ -20,13 +20,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_base::capacity::{NODES_MAX, RECORD_PITCH};
+use quorate_base::capacity::{NODES_MAX, RECORD_BYTES, RECORD_PITCH};
 use quorate_base::{
     Ballot, BootNonce, ClusterId, DiskError, DiskOp, DiskTag, Incarnation, NodeId, Timing, View, ViewName,
 };
 use quorate_database::layout::{self, Region, STATE_PER_NODE};
 use quorate_database::sealed::BODY_AT;
-use quorate_database::{BallotBlock, BallotHead, Blanks, Block, Flag, Heartbeat};
+use quorate_database::{BallotBlock, BallotHead, Blanks, Block, Flag, Heartbeat, Raw};
 
 use crate::recorder::Claim;
 
@@ -198,6 +198,22 @@ impl Sight {
     }
 }
 
+/// Each node's heartbeat as somebody read it last, and its bytes: a beat is written once and read by everybody.
+#[derive(Debug)]
+struct Beats(Vec<(Raw, Block<Heartbeat>)>);
+
+impl Beats {
+    fn decode(&mut self, raw: &[u8], cluster: ClusterId, node: NodeId) -> Block<Heartbeat> {
+        let (Some(last), Some(raw)) = (self.0.get_mut(node.index()), raw.first_chunk()) else {
+            return Heartbeat::decode(raw, cluster, node);
+        };
+        if last.0 != *raw {
+            *last = (*raw, Heartbeat::decode(raw, cluster, node));
+        }
+        last.1
+    }
+}
+
 /// All machines' looks, and the views that are committed in truth.
 #[derive(Debug)]
 pub(crate) struct Looks {
@@ -207,6 +223,7 @@ pub(crate) struct Looks {
     nodes: u8,
     timing: Timing,
     sights: Vec<Sight>,
+    beats: Beats,
     /// By node, the highest promise that landed: for good, but for what its writer takes with it when it dies.
     promised: Vec<Ballot>,
     committed: BTreeSet<(Ballot, u64)>,
@@ -226,6 +243,7 @@ impl Looks {
             nodes,
             timing,
             sights: vec![Sight::default(); usize::from(nodes)],
+            beats: Beats(vec![([0; RECORD_BYTES], Block::Blank); usize::from(nodes)]),
             promised: vec![Ballot::NONE; usize::from(nodes)],
             committed: BTreeSet::new(),
             overtaken: BTreeSet::new(),
@@ -359,7 +377,7 @@ impl Looks {
                             let at = first + i as u64;
                             match Region::of(at) {
                                 Region::Heartbeat(node) if node.get() < nodes => {
-                                    let block = blanks.judge(raw, Heartbeat::decode(raw, cluster, node));
+                                    let block = blanks.judge(raw, self.beats.decode(raw, cluster, node));
                                     sight.watch(at, node, &block, now_us);
                                     sight.read(at, counts);
                                 }

@@ -150,8 +150,8 @@ impl Machine {
         Some(stood_us)
     }
 
-    pub(crate) fn power_on(&mut self, now: u64, node: Node, ppm: i64) {
-        self.node = Some(Box::new(node));
+    pub(crate) fn power_on(&mut self, now: u64, node: Box<Node>, ppm: i64) {
+        self.node = Some(node);
         self.probes = self.levels.iter().cloned().collect();
         self.groups = self.with_groups.then(Box::default);
         self.booted_with.clone_from(&self.levels);

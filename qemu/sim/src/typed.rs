@@ -3,9 +3,11 @@
 //! What is seldom goes the long way. A run that keeps its trace compares both ways for every line
 //! ([`Recorder`](crate::recorder::Recorder)), so that the short one cannot come to say something else.
 
-use quorate_base::event::{Event, LockPhase, Members, Record, StepEvent, Subject, Via};
+use std::fmt::{Display, Write};
+
+use quorate_base::event::{Event, GroupPlace, LockPhase, Members, Record, StepEvent, Subject, Via};
 use quorate_base::{Incarnation, NodeId, NodeState, RoundId, Transition};
-use quorate_check::{self as check, What};
+use quorate_check::{self as check, Ordered, Topic, What, numbered};
 
 /// The line, if its event is one of the frequent ones.
 pub(crate) fn line(t_us: u64, node: u8, record: &Record<'_>) -> Option<check::Line> {
@@ -43,8 +45,78 @@ fn what(event: &Event<'_>) -> Option<What> {
         Event::Lock { phase, ballot } => What::Lock { phase: lock_phase(*phase), ballot: ballot.0 },
         Event::Suspect { peer, via: on } => What::Suspect { peer: peer.get(), via: via(*on) },
         Event::Trust { peer, via: on } => What::Trust { peer: peer.get(), via: via(*on) },
+        Event::GroupMessage { .. } | Event::GroupChange { .. } | Event::AckRound { .. } => {
+            What::Ordered(ordered(event)?)
+        }
         _ => return None,
     })
+}
+
+/// What comes often in the order of group services.
+fn ordered(event: &Event<'_>) -> Option<Ordered> {
+    let mut text = Text::default();
+    let (at, topic) = match event {
+        Event::GroupMessage { at, from, job, to, bytes, text: said } => {
+            text.put("bytes", bytes).quote("ev", "group_message").put("from", from.get()).place(at).quote("job", job);
+            text.put("order", at.order).quote("text", said);
+            match to {
+                Some(to) => text.put("to", to.get()),
+                None => text.put("to", "null"),
+            };
+            (at, Topic::Message { from: member(at, *from, job), number: numbered(said) })
+        }
+        Event::GroupChange { at, member: node, job, change } => {
+            text.quote("change", change).quote("ev", "group_change").place(at).quote("job", job);
+            text.put("member", node.get()).put("order", at.order);
+            let topic = if change.starts_with("denied") {
+                Topic::None
+            } else {
+                Topic::Change { member: member(at, *node, job), joined: *change == "joined" }
+            };
+            (at, topic)
+        }
+        Event::AckRound { at, protocol, phase, round, members } => {
+            text.quote("ev", "ack_round").place(at).put("members", members).put("order", at.order);
+            text.quote("phase", phase).put("protocol", protocol).put("round", round);
+            let topic = match *phase {
+                "through" => Topic::None,
+                phase => Topic::Protocol { id: *protocol, ends: phase == "last" },
+            };
+            (at, topic)
+        }
+        _ => return None,
+    };
+    Some(Ordered { order: at.order, index: at.index.into(), what: text.0, topic })
+}
+
+fn member(at: &GroupPlace<'_>, node: NodeId, job: &str) -> check::Member {
+    check::Member { group: at.group.to_owned(), node: node.get(), job: job.to_owned() }
+}
+
+/// An event's fields as the checker writes them: by name, in the order of the names, values as in JSON.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn put(&mut self, name: &str, value: impl Display) -> &mut Self {
+        let space = if self.0.is_empty() { "" } else { " " };
+        // Writing into a String cannot fail.
+        let _ = write!(self.0, "{space}{name}={value}");
+        self
+    }
+
+    fn quote(&mut self, name: &str, value: &str) -> &mut Self {
+        if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+            self.put(name, format_args!("\"{value}\""))
+        } else {
+            self.put(name, serde_json::Value::from(value))
+        }
+    }
+
+    /// Group and index, which are neighbours in every event.
+    fn place(&mut self, at: &GroupPlace<'_>) -> &mut Self {
+        self.quote("group", at.group).put("index", at.index)
+    }
 }
 
 fn step(e: &StepEvent<'_>) -> check::StepEvent {

@@ -310,8 +310,11 @@ impl World {
     pub fn boot(&mut self, m: usize, told: Option<NodeId>, cluster: bool) {
         let ppm = self.random.between(0, 2 * self.clock_ppm) as i64 - self.clock_ppm as i64;
         let nonce = BootNonce(self.random.next_u64());
+        if self.machines.get(m).is_none_or(|machine| machine.node.is_some()) {
+            return;
+        }
         let unclean = told.is_some_and(|n| self.is_unclean(n));
-        let Some(machine) = self.machines.get_mut(m).filter(|machine| machine.node.is_none()) else { return };
+        let Some(machine) = self.machines.get_mut(m) else { return };
         if told == Some(machine.id) && self.double.is_some_and(|(second, _)| second == m) {
             // It ran as another node, was ended, and is itself again.
             self.double = None;
@@ -328,7 +331,7 @@ impl World {
         let (version, cmdline) = &machine.kernel;
         match Node::new(boot, declarations(&machine.levels, machine.with_groups), version, cmdline) {
             Ok(node) => {
-                machine.power_on(self.now, node, ppm);
+                machine.power_on(self.now, Box::new(node), ppm);
                 machine.born_unclean = unclean;
                 machine.plays = told.unwrap_or(machine.id);
                 self.disk.reset_port(m);
@@ -604,16 +607,24 @@ impl World {
 
     /// Every level of these nodes has exactly these joined.
     fn levels_agree(&self, nodes: NodeSet) -> bool {
+        let member = |n: NodeId| self.machines[n.index()].node().and_then(Node::membership).map(|m| m.member());
+        // Who has each level, asked of everybody once. A level that a master refused knows nobody.
+        let mut there: Vec<(LevelOrder, NodeSet)> = Vec::new();
+        for n in nodes {
+            let levels = member(n).into_iter().flat_map(|member| member.levels());
+            for level in levels.map(|l| l.order).filter(|order| self.machines[n.index()].has_level(*order)) {
+                match there.iter_mut().find(|(order, _)| *order == level) {
+                    Some((_, nodes)) => _ = nodes.insert(n),
+                    None => there.push((level, NodeSet::only(n))),
+                }
+            }
+        }
         nodes.iter().all(|n| {
-            let member = self.machines[n.index()].node().and_then(Node::membership).map(|m| m.member());
-            member.is_some_and(|member| {
-                // A level that a master refused knows nobody.
-                let mut levels = member.levels().iter().filter(|l| self.machines[n.index()].has_level(l.order));
-                levels.all(|l| {
+            member(n).is_some_and(|member| {
+                there.iter().filter(|(_, nodes)| nodes.contains(n)).all(|(level, nodes)| {
                     self.machines.iter().all(|o| {
-                        let there = nodes.contains(o.id) && o.has_level(l.order);
-                        let wanted = if there { NodeState::Joined } else { NodeState::Inactive };
-                        member.state_at(l.order, o.id) == Some(wanted)
+                        let wanted = if nodes.contains(o.id) { NodeState::Joined } else { NodeState::Inactive };
+                        member.state_at(*level, o.id) == Some(wanted)
                     })
                 })
             })
