@@ -488,18 +488,19 @@ impl MasterLock {
     // A request failed, or this beat must not write. The next beat begins in its time.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.not_before = self.retry_at(now);
-        if self.farewell == Farewell::Asked || self.releasing {
+        if self.farewell != Farewell::No || self.releasing {
             self.next_beat = self.next_beat.min(self.not_before);
         }
     }
 
     fn begin_heartbeat(&mut self, now: Instant, trace: &mut Trace<'_>) {
-        let last = self.farewell == Farewell::Asked;
+        let last = self.farewell != Farewell::No;
         self.decide_flag(now, trace);
         if self.ended {
             return;
         }
         if last {
+            self.farewell = Farewell::Writing;
             // Others rely on it that nothing is written after the clean mark.
             (self.lease.until, self.lease.writes_until) = (self.lease.until.min(now), self.lease.writes_until.min(now));
             (self.lease.had, self.lease.owed) = (false, None);
@@ -547,7 +548,7 @@ impl MasterLock {
         }
         self.hold_written();
         self.flag_written();
-        if self.farewell == Farewell::Asked && self.flag == Flag::None {
+        if self.farewell == Farewell::Writing && self.flag == Flag::None {
             self.event(LockEvent::Farewell);
             self.ended = true;
             return;

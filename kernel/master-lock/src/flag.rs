@@ -74,7 +74,7 @@ impl MasterLock {
     /// Which flag the heartbeat that is about to be written carries.
     pub(crate) fn decide_flag(&mut self, now: Instant, trace: &mut Trace<'_>) {
         let was = self.flag;
-        let leaving = self.farewell == Farewell::Asked;
+        let leaving = self.farewell != Farewell::No;
         self.flag = match self.phase {
             _ if leaving => {
                 self.give_up(trace);

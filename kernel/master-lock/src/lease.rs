@@ -66,7 +66,7 @@ impl MasterLock {
         let end = issued.plus_ms(self.timing.lease);
         let view = if self.rules.keep(Rule::RenewByHighestAccepted) { &self.look.best.view } else { &self.view };
         if view.has_member(self.me, self.incarnation) {
-            if self.farewell == Farewell::Asked {
+            if self.farewell != Farewell::No {
                 // It was let in while it says farewell: after the clean mark nothing is written, whoever counts from it.
                 return;
             }

@@ -31,8 +31,10 @@ const EVENTS_MAX: usize = 16;
 pub(crate) enum Farewell {
     /// No.
     No,
-    /// By the next beat.
+    /// By the next beat. A heartbeat that is under way when it is asked for is not the last.
     Asked,
+    /// Whatever heartbeat is under way or follows is the last.
+    Writing,
 }
 
 /// This node's traffic with the state area of the membership database. See the crate's page.
@@ -317,7 +319,9 @@ impl MasterLock {
     /// written after it.
     pub fn farewell(&mut self) {
         self.want = false;
-        self.farewell = Farewell::Asked;
+        if self.farewell == Farewell::No {
+            self.farewell = Farewell::Asked;
+        }
         self.beat_soon();
     }
 

@@ -119,7 +119,7 @@ impl MasterLock {
         let was_leaving = best.name() == self.committed
             && best.predecessor.view.state(self.me) == NodeState::Leaving
             && best.predecessor.view.incarnation(self.me) == self.incarnation;
-        let leaving = self.status.state == NodeState::Leaving || self.farewell == Farewell::Asked;
+        let leaving = self.status.state == NodeState::Leaving || self.farewell != Farewell::No;
         inactive && (self.let_go || was_leaving || (leaving && now < self.lease.until))
     }
 

@@ -3,6 +3,10 @@
 //! Exit status: 0 held, 1 an expectation or test failed, 2 could not run; then the last line says why and what to do.
 #![forbid(unsafe_code)]
 
+// First: its macros are for all that follows.
+#[macro_use]
+mod out;
+
 mod agreement;
 mod arguments;
 mod ask;

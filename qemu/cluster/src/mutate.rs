@@ -1,4 +1,5 @@
-//! `cargo cluster mutate`: the protocol code is broken on purpose, one fault at a time; the simulator must find each.
+//! `cargo cluster mutate`: the protocol code is broken on purpose, one fault at a time; the simulator must find each: by a
+//! seed, or by a directed plan or a scenario.
 
 use quorate_launch::{interrupt, workspace_root};
 use quorate_model::catalog::switch;
@@ -71,15 +72,13 @@ fn ask_the_model(report: &mut Report, mutation: &Mutation) {
 }
 
 fn progress(report: &Report) {
-    let Report { name, outcome, runs, build_s, run_s } = report;
+    let Report { name, outcome, runs, directed, build_s, run_s } = report;
     let what = match outcome {
-        Outcome::Caught(catch) => {
-            format!("found by seed {} with {} nodes: {}", catch.run.seed, catch.run.nodes, catch.what)
-        }
+        Outcome::Caught(catch) => format!("found by {}: {}", catch.run.in_words(), catch.what),
         Outcome::Survived => "SURVIVED".to_owned(),
         Outcome::ByModel(invariant) => format!("found by the model checker without the rule: {invariant}"),
         Outcome::NoPlace(error) => error.clone(),
         Outcome::DoesNotCompile(errors) => format!("does not compile: {errors}"),
     };
-    eprintln!("{name} ({runs} runs, {build_s:.0} + {run_s:.0} s): {what}");
+    eprintln!("{name} ({runs} + {directed} runs, {build_s:.0} + {run_s:.0} s): {what}");
 }

@@ -12,7 +12,13 @@ use std::time::Instant;
 
 use crate::list::Mutation;
 use crate::tree::Tree;
-use crate::trial::{Builder, Catch, Outcome, Report, Run, run};
+use crate::trial::{Builder, Catch, Outcome, Report, Run, Task, run};
+
+/// Where the directed plans stand.
+const PLANS: &str = "qemu/sim/tests/plans";
+
+/// Where the scenarios stand. Those that the simulator refuses are passed over.
+const SCENARIOS: &str = "qemu/scenarios";
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -42,7 +48,7 @@ pub enum CampaignError {
     Busy(PathBuf),
     /// The unmutated tree does not build.
     Build(String),
-    /// The unmutated tree does not hold its own seeds: no mutation can be judged.
+    /// The unmutated tree does not hold its own seeds, plans or scenarios: no mutation can be judged.
     Tree(Catch),
 }
 
@@ -53,8 +59,7 @@ impl fmt::Display for CampaignError {
             Self::Io(error) => write!(f, "the mutation check cannot go on: {error}"),
             Self::Build(errors) => write!(f, "the tree does not build, without any mutation:\n{errors}"),
             Self::Tree(Catch { run, what }) => {
-                let (seed, nodes) = (run.seed, run.nodes);
-                write!(f, "the tree fails seed {seed} with {nodes} nodes, without any mutation: {what}")
+                write!(f, "the tree fails {}, without any mutation: {what}", run.in_words())
             }
         }
     }
@@ -73,12 +78,14 @@ impl From<io::Error> for CampaignError {
 pub struct Campaign {
     plan: Plan,
     unmutated: PathBuf,
+    /// Directed plans, then scenarios. The unmutated tree holds them all.
+    directed: Task,
     /// Held as long as the campaign works in its place.
     _lock: File,
 }
 
 impl Campaign {
-    /// Builds the unmutated tree and holds it against all seeds. `progress` is given a line for each thing that takes time.
+    /// Builds the unmutated tree and holds it against all plans, scenarios and seeds. `progress` is given a line for each thing that takes time.
     ///
     /// # Errors
     /// See [`CampaignError`].
@@ -97,13 +104,19 @@ impl Campaign {
         // Kept apart: the next build in that directory is a mutated one.
         let unmutated = plan.place.join("unmutated");
         std::fs::copy(built, &unmutated)?;
+        let directed = Task::Directed(directed(&plan.workspace)?);
+        let held = |task: &Task| match run(&unmutated, task, plan.stop)?.catch {
+            Some(catch) => Err(CampaignError::Tree(catch)),
+            None => Ok(()),
+        };
+        progress("plans and scenarios without a mutation");
+        held(&directed)?;
         if !plan.trust_tree {
             progress(&format!("seeds {:?} without a mutation", plan.seeds));
-            if let Some(catch) = run(&unmutated, plan.seeds.clone(), &plan.nodes, &[], plan.stop)?.catch {
-                return Err(CampaignError::Tree(catch));
-            }
+            let (seeds, nodes) = (plan.seeds.clone(), plan.nodes.clone());
+            held(&Task::Seeds { seeds, nodes, groups: false, left_out: Vec::new() })?;
         }
-        Ok(Self { plan, unmutated, _lock: lock })
+        Ok(Self { plan, unmutated, directed, _lock: lock })
     }
 
     /// Tries all of these. `progress` is given each report when it is there; the reports come in the order of the list.
@@ -153,33 +166,64 @@ impl Campaign {
         };
         let build_s = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let (outcome, runs) = match built {
-            Ok(program) => self.try_seeds(&program, mutation)?,
-            Err(outcome) => (outcome, 0),
+        let (outcome, runs, directed) = match built {
+            Ok(program) => match self.try_seeds(&program, mutation)? {
+                (Outcome::Survived, runs) => {
+                    let ran = run(&program, &self.directed, self.plan.stop)?;
+                    (ran.catch.map_or(Outcome::Survived, Outcome::Caught), runs, ran.runs)
+                }
+                (outcome, runs) => (outcome, runs, 0),
+            },
+            Err(outcome) => (outcome, 0, 0),
         };
         let run_s = begun.elapsed().as_secs_f64();
-        Ok(Report { name: mutation.name.clone(), outcome, runs, build_s, run_s })
+        Ok(Report { name: mutation.name.clone(), outcome, runs, directed, build_s, run_s })
     }
 
     /// Runs seeds until one finds the fault that the unmutated tree holds.
     fn try_seeds(&self, program: &Path, mutation: &Mutation) -> Result<(Outcome, u64), CampaignError> {
         let nodes = if mutation.nodes.is_empty() { &self.plan.nodes } else { &mutation.nodes };
+        let groups = mutation.is_of_groups();
+        let task = |seeds, nodes: &[u8], left_out: &[(u64, u8)]| Task::Seeds {
+            seeds,
+            nodes: nodes.to_vec(),
+            groups,
+            left_out: left_out.to_vec(),
+        };
         let (mut runs, mut left_out, mut from) = (0, Vec::new(), self.plan.seeds.start);
         loop {
-            let ran = run(program, from..self.plan.seeds.end, nodes, &left_out, self.plan.stop)?;
+            let ran = run(program, &task(from..self.plan.seeds.end, nodes, &left_out), self.plan.stop)?;
             runs += ran.runs;
             let Some(catch) = ran.catch else { return Ok((Outcome::Survived, runs)) };
-            let Run { seed, nodes: count } = catch.run;
-            if run(&self.unmutated, seed..seed + 1, &[count], &[], self.plan.stop)?.catch.is_none() {
+            let Run::Seed { seed, nodes: count } = catch.run else { return Ok((Outcome::Caught(catch), runs)) };
+            if run(&self.unmutated, &task(seed..seed + 1, &[count], &[]), self.plan.stop)?.catch.is_none() {
                 return Ok((Outcome::Caught(catch), runs));
             }
             // The tree has a fault of its own here: that proves nothing about this one. What was run of this seed is left out.
             from = seed;
-            left_out.retain(|r: &Run| r.seed >= seed);
+            left_out.retain(|(s, _)| *s >= seed);
             let upto = nodes.iter().position(|n| *n == count).unwrap_or(0);
-            left_out.extend(nodes.iter().take(upto + 1).map(|n| Run { seed, nodes: *n }));
+            left_out.extend(nodes.iter().take(upto + 1).map(|n| (seed, *n)));
         }
     }
+}
+
+/// The directed plans and the scenarios of the tree, each kind by name.
+fn directed(workspace: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in [PLANS, SCENARIOS] {
+        let from = files.len();
+        for entry in std::fs::read_dir(workspace.join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                files.push(path);
+            }
+        }
+        if let Some(these) = files.get_mut(from..) {
+            these.sort();
+        }
+    }
+    Ok(files)
 }
 
 /// A worker's copy of the sources, and where it builds.

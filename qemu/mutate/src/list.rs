@@ -90,6 +90,11 @@ impl fmt::Display for ListError {
 impl std::error::Error for ListError {}
 
 impl Mutation {
+    /// Whether it is one of group services: then every seed has them.
+    pub fn is_of_groups(&self) -> bool {
+        self.file.starts_with("kernel/groups/")
+    }
+
     /// The file's text with the fault in it.
     ///
     /// # Errors

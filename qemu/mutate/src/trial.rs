@@ -1,7 +1,10 @@
-//! One trial: the program with the fault in it is built and runs seed after seed until one breaks.
+//! One trial: the program with the fault in it is built and runs seed after seed, or one directed plan or scenario after the
+//! other, until one breaks.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -17,17 +20,95 @@ const LOOK: Duration = Duration::from_millis(200);
 const PROGRAM: &str = "quorate-mutate-trial";
 
 /// Which run.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Run {
-    /// The seed.
-    pub seed: u64,
-    /// The number of nodes.
-    pub nodes: u8,
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Run {
+    /// What a seed draws.
+    Seed {
+        /// The seed.
+        seed: u64,
+        /// The number of nodes.
+        nodes: u8,
+    },
+    /// A directed plan, `qemu/sim/tests/plans/NAME.toml`.
+    Plan(String),
+    /// A scenario in the simulator, of `qemu/scenarios`.
+    Scenario {
+        /// Its name, with its size if its file has several.
+        name: String,
+        /// The seed of what it leaves open.
+        seed: u64,
+    },
 }
 
+impl Run {
+    /// From the words that [`fmt::Display`] writes.
+    fn parse(words: &str) -> Option<Self> {
+        let (kind, rest) = words.split_once(' ')?;
+        let last = || rest.rsplit_once(' ');
+        match kind {
+            "seed" => last()
+                .and_then(|(seed, nodes)| Some(Self::Seed { seed: seed.parse().ok()?, nodes: nodes.parse().ok()? })),
+            "plan" => Some(Self::Plan(rest.to_owned())),
+            "scenario" => {
+                last().and_then(|(name, seed)| Some(Self::Scenario { name: name.to_owned(), seed: seed.parse().ok()? }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Run {
+    /// For people.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Seed { seed, nodes } => format!("seed {seed} with {nodes} nodes"),
+            Self::Plan(name) => format!("plan {name}"),
+            Self::Scenario { name, seed } => format!("scenario {name}, seed {seed}"),
+        }
+    }
+}
+
+/// As the words in which a trial says what it runs.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.seed, self.nodes)
+        match self {
+            Self::Seed { seed, nodes } => write!(f, "seed {seed} {nodes}"),
+            Self::Plan(name) => write!(f, "plan {name}"),
+            Self::Scenario { name, seed } => write!(f, "scenario {name} {seed}"),
+        }
+    }
+}
+
+/// What a program is to run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    /// Seeds with each number of nodes, but for some.
+    Seeds {
+        seeds: Range<u64>,
+        nodes: Vec<u8>,
+        /// Group services in every seed, not only in some.
+        groups: bool,
+        /// By seed and nodes.
+        left_out: Vec<(u64, u8)>,
+    },
+    /// Directed plans, then scenarios.
+    Directed(Vec<PathBuf>),
+}
+
+impl Task {
+    fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Seeds { seeds, nodes, groups, left_out } => {
+                let nodes: Vec<String> = nodes.iter().map(u8::to_string).collect();
+                let kind = if *groups { "groups" } else { "seeds" };
+                let words = [kind.to_owned(), seeds.start.to_string(), seeds.end.to_string(), nodes.join(",")];
+                let left_out = left_out.iter().map(|(seed, nodes)| format!("{seed}:{nodes}"));
+                words.into_iter().chain(left_out).map(OsString::from).collect()
+            }
+            Self::Directed(files) => {
+                std::iter::once("directed".into()).chain(files.iter().map(|file| file.clone().into())).collect()
+            }
+        }
     }
 }
 
@@ -75,8 +156,10 @@ pub struct Report {
     pub name: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// Runs that were needed, the one that found it included.
+    /// Seeds' runs that were needed, the one that found it included.
     pub runs: u64,
+    /// Plans and scenarios that were run after them, in the same way.
+    pub directed: u64,
     /// Building, s.
     pub build_s: f64,
     /// Running, s.
@@ -127,18 +210,10 @@ fn first_errors(text: &str) -> String {
     if errors.is_empty() { text.lines().last().unwrap_or("cargo said nothing").to_owned() } else { errors.join("\n") }
 }
 
-/// Runs a program over `seeds` with each number of nodes, but for the runs that are left out, until one breaks.
-pub(crate) fn run(
-    program: &Path,
-    seeds: std::ops::Range<u64>,
-    nodes: &[u8],
-    left_out: &[Run],
-    stop: fn() -> bool,
-) -> std::io::Result<Ran> {
-    let nodes: Vec<String> = nodes.iter().map(u8::to_string).collect();
+/// Runs a program until one of its runs breaks.
+pub(crate) fn run(program: &Path, task: &Task, stop: fn() -> bool) -> std::io::Result<Ran> {
     let mut child = Command::new(program)
-        .args([seeds.start.to_string(), seeds.end.to_string(), nodes.join(",")])
-        .args(left_out.iter().map(Run::to_string))
+        .args(task.arguments())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -198,14 +273,13 @@ fn follow(output: impl Read + Send + 'static, hang: Duration, stop: fn() -> bool
             Err(RecvTimeoutError::Disconnected) => return (last, runs, End::Gone),
         };
         since = Instant::now();
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("run"), Some(seed), Some(nodes), None) => {
-                last = seed.parse().ok().zip(nodes.parse().ok()).map(|(seed, nodes)| Run { seed, nodes });
+        match line.split_once(' ') {
+            Some(("run", words)) => {
+                last = Run::parse(words);
                 runs += 1;
             }
-            (Some("found"), _, _, what) => return (last, runs, End::Found(what.unwrap_or_default().to_owned())),
-            (Some("held"), ..) => return (last, runs, End::Held),
+            Some(("found", what)) => return (last, runs, End::Found(what.to_owned())),
+            None if line == "held" => return (last, runs, End::Held),
             _ => {}
         }
     }
@@ -221,12 +295,25 @@ mod tests {
 
     #[test]
     fn a_programs_words_are_understood() {
-        let run = |seed, nodes| Some(Run { seed, nodes });
-        assert_eq!(read("run 0 3\nrun 0 5\nheld\n"), (run(0, 5), 2, End::Held));
-        let found = End::Found("Lease: too late: by 3".into());
-        assert_eq!(read("run 7 3\nfound 7 3 Lease: too late: by 3\n"), (run(7, 3), 1, found));
-        assert_eq!(read("run 7 3\nrun 7 5\n"), (run(7, 5), 2, End::Gone));
+        let run = |seed, nodes| Some(Run::Seed { seed, nodes });
+        assert_eq!(read("run seed 0 3\nrun seed 0 5\nheld\n"), (run(0, 5), 2, End::Held));
+        let found = || End::Found("Lease: too late: by 3".into());
+        assert_eq!(read("run seed 7 3\nfound Lease: too late: by 3\n"), (run(7, 3), 1, found()));
+        assert_eq!(read("run seed 7 3\nrun seed 7 5\n"), (run(7, 5), 2, End::Gone));
+        let plan = Some(Run::Plan("a-plan".into()));
+        assert_eq!(read("run plan a-plan\nfound Lease: too late: by 3\n"), (plan, 1, found()));
         assert_eq!(read(""), (None, 0, End::Gone));
+    }
+
+    #[test]
+    fn a_run_is_read_as_it_is_written() {
+        let scenario = Run::Scenario { name: "power-on-3".into(), seed: 4 };
+        for run in [Run::Seed { seed: 7, nodes: 3 }, Run::Plan("a-plan".into()), scenario] {
+            assert_eq!(Run::parse(&run.to_string()), Some(run));
+        }
+        for words in ["", "seed", "seed 7", "seed x 3", "scenario power-on", "other 1 2"] {
+            assert_eq!(Run::parse(words), None, "{words}");
+        }
     }
 
     #[test]
@@ -246,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_catch_names_its_rule() {
-        let rule = |what: &str| Catch { run: Run { seed: 0, nodes: 3 }, what: what.into() }.rule().to_owned();
+        let rule = |what: &str| Catch { run: Run::Seed { seed: 0, nodes: 3 }, what: what.into() }.rule().to_owned();
         assert_eq!(rule("OneHistory: line 3, node 1: view 4 has another content"), "OneHistory");
         assert_eq!(
             rule("a ballot write of node 1 landed after its fence"),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -250,7 +251,8 @@ impl World {
         let hobby_os = if options.hobby_os {
             let mut tell = |progress: Progress<'_>| {
                 if let Progress::Begun(what) = progress {
-                    eprintln!("{what}");
+                    // Nothing can be done if nobody reads it.
+                    let _ = writeln!(std::io::stderr(), "{what}");
                 }
             };
             Some(hobby_os(&mut tell).map_err(|e| Trouble::Broken(e.to_string()))?)

@@ -10,6 +10,8 @@
 //!   Whoever promises higher reads after that, finds it, and can commit nothing else in its place (Gafni and Lamport 2003).
 //! - A node suspects another by the disk only after `disk_suspect` of reads of its own that showed the same heartbeat,
 //!   with no stand-still of its own among them (DESIGN 7).
+//! - A node suspects another that goes on by the network only `net_suspect` after its own last stand-still (DESIGN 7).
+//! - A node takes no frame of a life of which its own beats have read that it is over (DESIGN 6).
 //! - A lease is as long as the cluster says, and is given only by a look that began when the heartbeat was durable, and not
 //!   against an exclusion that was accepted before that (DESIGN 4, beat).
 //! - The lease fence is through `dead` after the first read that showed the victim's last heartbeat, or after it began; or the
@@ -27,6 +29,7 @@ use quorate_base::{
 use quorate_database::layout::{self, Region, STATE_PER_NODE};
 use quorate_database::sealed::BODY_AT;
 use quorate_database::{BallotBlock, BallotHead, Blanks, Block, Flag, Heartbeat, Raw};
+use quorate_interconnect::envelope::{Envelope, Repr};
 
 use crate::recorder::Claim;
 
@@ -104,6 +107,8 @@ struct Still {
     bad_us: Option<u64>,
     /// The reader has that life put out: from when on it knew, and when it had first read what it knew then as the newest.
     excluded: Option<(Incarnation, u64, u64)>,
+    /// How many leases the reader had been given when it first read of the life that is the newest.
+    leases: u64,
 }
 
 impl Still {
@@ -144,6 +149,11 @@ struct Sight {
     excluded: bool,
     /// When a read was answered last.
     read_us: u64,
+    /// Leases so far: a beat was completed for each.
+    leases: u64,
+    /// The last turn, the end of the last stand-still and its beginning, by the own clock.
+    turn_us: u64,
+    stood_us: Option<(u64, u64)>,
 }
 
 impl Sight {
@@ -152,6 +162,9 @@ impl Sight {
         let good = block.good().filter(|h| still.follows(h));
         if let Some(h) = good {
             let seen = (h.incarnation, h.nonce, h.counter);
+            if still.newest.is_none_or(|(life, nonce, _)| (life, nonce) != (h.incarnation, h.nonce)) {
+                still.leases = self.leases;
+            }
             if still.newest.replace(seen) != Some(seen) {
                 (still.first_us, still.since_us) = (now_us, None);
             }
@@ -416,16 +429,43 @@ impl Looks {
         }
     }
 
+    /// A machine's node takes a turn, at `now_us` of its own clock.
+    pub fn turns(&mut self, (m, boot): (usize, u64), now_us: u64) {
+        let longest_us = u64::from(self.timing.net_heartbeat) * 2000;
+        let Some(sight) = self.sights.get_mut(m) else { return };
+        if sight.boot != boot {
+            *sight = Sight { boot, turn_us: now_us, ..Sight::default() };
+        }
+        let before = std::mem::replace(&mut sight.turn_us, now_us);
+        if now_us.saturating_sub(before) > longest_us {
+            sight.stood_us = Some((before, now_us));
+        }
+    }
+
+    /// A machine's node takes a datagram for genuine. Says so if that life is over, by what it had read two beats ago.
+    pub fn takes(&self, m: usize, datagram: &[u8]) -> Option<String> {
+        let frame = Envelope::new_checked(datagram).ok()?;
+        let Repr { from, incarnation, nonce, .. } = *frame.repr();
+        let sight = self.sights.get(m)?;
+        let still = sight.still.get(&from.get())?;
+        let (life, of_life, _) = still.newest?;
+        let is_over = incarnation < life || incarnation == life && nonce != of_life;
+        (is_over && sight.leases >= still.leases + 2).then(|| {
+            format!("node {m} takes a datagram of life {incarnation} of node {from}, and had read of life {life}")
+        })
+    }
+
     /// A machine's node says, at `now_us` of its own clock, what rests on what it read. Tells what it had not read.
-    /// `ended`: whether a life's clean mark stands.
+    /// `ended`: whether a life's clean mark stands. `on_us`: for how long a node has been on, if it goes on.
     pub fn claimed(
         &mut self,
         m: usize,
         now_us: u64,
         claim: Claim,
         ended: impl Fn(NodeId, Incarnation) -> bool,
+        on_us: impl Fn(NodeId) -> Option<u64>,
     ) -> Option<String> {
-        let Timing { disk_suspect, lease, dead, .. } = self.timing;
+        let Timing { net_suspect, disk_suspect, lease, dead, .. } = self.timing;
         let sight = self.sights.get_mut(m)?;
         match claim {
             Claim::Silent(peer) => {
@@ -437,7 +477,18 @@ impl Looks {
                 early
                     .then(|| format!("node {m} suspects node {peer} by the disk after {looked_us} us of its own looks"))
             }
+            Claim::Unheard(peer) => {
+                let (began_us, stood_us) = sight.stood_us?;
+                let listened_us = now_us.saturating_sub(stood_us);
+                // A new life of it, and one that ended, is told at once. Clocks differ by a little.
+                let same_life = on_us(peer).is_some_and(|on_us| on_us / 100 * 99 > now_us.saturating_sub(began_us));
+                let early = same_life && listened_us < u64::from(net_suspect) * 1000;
+                early.then(|| {
+                    format!("node {m} suspects node {peer} by the network {listened_us} us after its own stand-still")
+                })
+            }
             Claim::Lease { lasts_us } => {
+                sight.leases += 1;
                 if lasts_us > u64::from(lease) * 1000 {
                     return Some(format!("a lease of {lasts_us} us for node {m}, the cluster's is {lease} ms"));
                 }
@@ -471,6 +522,8 @@ impl Looks {
                 let early = waited_us < u64::from(dead) * 1000 && !ended(peer, life);
                 early.then(|| format!("node {m} fenced node {peer} after {waited_us} us, before {dead} ms were over"))
             }
+            // That is the target's to say.
+            Claim::Removed(..) => None,
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Adopted {
 pub(crate) enum Claim {
     /// Another is silent.
     Silent(NodeId),
+    /// Another is not heard any more.
+    Unheard(NodeId),
     /// It has a lease.
     Lease { lasts_us: u64 },
     /// It adopted a view that puts a life out.
@@ -63,6 +65,8 @@ pub(crate) enum Claim {
     FenceBegins(NodeId),
     /// That lease is over.
     Fenced(NodeId, Incarnation),
+    /// It removed that life's key.
+    Removed(NodeId, Incarnation),
 }
 
 /// Takes records, checks them, keeps what is asked for.
@@ -259,9 +263,10 @@ impl TraceSink for Tap<'_> {
         match &record.event {
             Event::Fence { peer, incarnation, method, ok: true } => {
                 self.recorder.fenced.insert((*peer, *incarnation));
-                if *method == FenceMethod::Lease {
-                    self.recorder.claims.push(Claim::Fenced(*peer, *incarnation));
-                }
+                self.recorder.claims.push(match method {
+                    FenceMethod::Lease => Claim::Fenced(*peer, *incarnation),
+                    FenceMethod::Reservation => Claim::Removed(*peer, *incarnation),
+                });
                 if self.recorder.reserves {
                     self.recorder.shut_out.insert((*peer, *incarnation));
                 }
@@ -275,6 +280,7 @@ impl TraceSink for Tap<'_> {
                 self.recorder.adopted.push(Adopted { node: self.node, name: *name, joining: joining.collect() });
             }
             Event::Suspect { peer, via: Via::Disk } => self.recorder.claims.push(Claim::Silent(*peer)),
+            Event::Suspect { peer, via: Via::Net } => self.recorder.claims.push(Claim::Unheard(*peer)),
             Event::Lease { issued, until } => {
                 self.recorder.claims.push(Claim::Lease { lasts_us: until.since_us(*issued) });
             }

@@ -11,10 +11,10 @@
 //!   does away with it;
 //! - a pending unit attention is the answer to the next command of that nexus, whatever it was; that is not executed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use quorate_base::reservation::{Attention, Held, Keys, ReservationAnswer, ReservationCapabilities, ReservationType};
-use quorate_base::{Preempted, Registrants, ReservationError, ReservationKey, ReservationOp};
+use quorate_base::{Incarnation, NodeId, Preempted, Registrants, ReservationError, ReservationKey, ReservationOp};
 use serde::{Deserialize, Serialize};
 
 /// What kind of target it is.
@@ -92,6 +92,8 @@ pub(crate) struct Target {
     mistaken: Vec<ReservationKey>,
     generation: u32,
     attentions: Vec<VecDeque<Attention>>,
+    /// Keys that were preempted, ever.
+    preempted: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,6 +115,7 @@ impl Target {
             mistaken: Vec::new(),
             generation: 0,
             attentions,
+            preempted: BTreeSet::new(),
         }
     }
 
@@ -144,6 +147,12 @@ impl Target {
     /// The registered keys, with those that are only listed.
     pub fn keys(&self) -> Vec<ReservationKey> {
         self.registered.iter().flatten().chain(self.ghosts.iter().map(|(_, key)| key)).copied().collect()
+    }
+
+    /// Whether the key of this life was preempted.
+    pub fn has_preempted(&self, node: NodeId, life: Incarnation) -> bool {
+        let owners = self.preempted.iter().filter_map(|key| ReservationKey(*key).owner());
+        owners.into_iter().any(|owner| (owner.node, owner.incarnation) == (node, life))
     }
 
     /// The type of the reservation that stands.
@@ -319,6 +328,7 @@ impl Target {
             return Err(ReservationError::Conflict);
         }
         self.generation += 1;
+        self.preempted.insert(victim.0);
         let mut gone: Vec<Nexus> =
             self.ghosts.extract_if(.., |(_, key)| *key == victim).map(|(nexus, _)| nexus).collect();
         for n in 0..self.registered.len() {

@@ -5,7 +5,7 @@ use quorate_database::{Block, Heartbeat, layout};
 use quorate_node::Node;
 
 use crate::machine::Machine;
-use crate::recorder::Adopted;
+use crate::recorder::{Adopted, Claim};
 use crate::world::{Formed, World};
 
 impl World {
@@ -30,8 +30,19 @@ impl World {
                 let block = self.disk.record(layout::heartbeat(n)).map(|raw| Heartbeat::decode(raw, cluster, n));
                 matches!(block, Some(Block::Good(h)) if h.clean && h.incarnation == life)
             };
-            if let Some(what) = self.looks.claimed(m, now.0, claim, ended).filter(|_| !self.looks.blind) {
+            // With two machines under one node id nobody knows who was heard.
+            let on_us = |n: NodeId| {
+                let machine = self.machines.iter().find(|machine| machine.plays == n && machine.node().is_some())?;
+                (self.double.is_none() && machine.hung_at.is_none()).then(|| self.now.saturating_sub(machine.booted_at))
+            };
+            if let Some(what) = self.looks.claimed(m, now.0, claim, ended, on_us).filter(|_| !self.looks.blind) {
                 self.fail(what);
+            }
+            if let Claim::Removed(victim, life) = claim
+                && let Some(target) = &self.disk.target
+                && !target.has_preempted(victim, life)
+            {
+                self.fail(format!("node {m} fenced {life} of node {victim} by its key, which nobody preempted"));
             }
         }
         let Some(machine) = self.machines.get_mut(m) else { return };
@@ -40,6 +51,25 @@ impl World {
         if before.0 == machine.boots && ballot < before.1 && machine.node().is_some_and(|node| node.halted().is_none())
         {
             self.fail(format!("node {m} obeys ballot {ballot} after {}", before.1));
+        }
+    }
+
+    /// A node that left has written its last, and that is its clean mark (DESIGN 3). Where the disk lied, or two machines write
+    /// under one node id, what stands there says nothing.
+    pub(crate) fn check_left(&mut self, m: usize) {
+        if self.looks.blind || self.double.is_some() {
+            return;
+        }
+        // Whose registration is gone when it learns that it was let go cannot write it any more.
+        if self.disk.target.as_ref().is_some_and(|target| !target.may_write(m)) {
+            return;
+        }
+        let Some(machine) = self.machines.get(m) else { return };
+        let Some(life) = machine.node().and_then(Node::incarnation) else { return };
+        let block = self.disk.record(layout::heartbeat(machine.plays));
+        let block = block.map(|raw| Heartbeat::decode(raw, self.cluster(), machine.plays));
+        if matches!(block, Some(Block::Good(h)) if h.incarnation < life || h.incarnation == life && !h.clean) {
+            self.fail(format!("node {m} left, and the clean mark of its life {life} does not stand"));
         }
     }
 

@@ -118,6 +118,7 @@ impl World {
         let mute = self.double.is_some_and(|(second, _)| second == m);
         let mut sink = Tap { recorder: &mut self.recorder, t_us: self.now, node: machine.id.get(), mute };
         let mut lie = None;
+        self.looks.turns((m, boot), now.0);
         machine.wire.poll(now);
         while machine.wire.receive(&mut self.datagram) {
             let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
@@ -126,6 +127,7 @@ impl World {
             node.handle(now, Input::Datagram(&self.datagram), &mut ports);
             if before < taken(&node) && before.is_some() {
                 lie = lie.or(self.truth.takes(m, machine.booted_at, &self.datagram));
+                lie = lie.or(self.looks.takes(m, &self.datagram).filter(|_| !self.looks.blind));
             }
         }
         let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
@@ -200,6 +202,9 @@ impl World {
         if let Some(reason) = halted {
             if let HaltReason::Impossible { .. } = reason {
                 self.fail(format!("node {m} halted: {reason}"));
+            }
+            if reason.is_wanted() {
+                self.check_left(m);
             }
             self.machines[m].power_off(self.now);
             self.machines[m].halted = Some(reason);

@@ -1,4 +1,5 @@
-//! Plans of failing seeds, made short: each file shows a bug that is mended, and says which.
+//! Directed plans. Plans of failing seeds, made short: each shows a bug that is mended, and says which; and plans that find a
+//! deliberate fault (`qemu/mutate`) for which no seed makes the situation.
 
 use std::path::Path;
 

@@ -258,6 +258,22 @@ fn all_leave_and_form_again_from_the_clean_marks_without_waiting() {
 }
 
 #[test]
+fn design_3_a_farewell_that_is_asked_for_while_a_heartbeat_is_under_way_is_said_by_the_next() {
+    for after_us in [0, 50, 100, 150, 200, 250] {
+        let mut w = settled(2);
+        w.policy = false;
+        w.log.clear();
+        let limit = w.now + SECOND;
+        assert!(w.run(limit, |w| w.log.contains(&(1, 'H'))), "{}", w.describe());
+        run_for(&mut w, after_us);
+        w.with(1, MasterLock::farewell);
+        let limit = w.now + SECOND;
+        assert!(w.run(limit, |w| w.nodes[1].events.contains(&LockEvent::Farewell)), "{}", w.describe());
+        assert!(heartbeat(&w, 1).clean, "asked for {after_us} us after a heartbeat was submitted");
+    }
+}
+
+#[test]
 fn design_3_without_a_clean_mark_the_ballot_waits_for_dead() {
     let mut w = settled(1);
     w.kill_for_good(0);
