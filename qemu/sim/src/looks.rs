@@ -151,8 +151,9 @@ struct Sight {
     read_us: u64,
     /// Leases so far: a beat was completed for each.
     leases: u64,
-    /// The last turn, the end of the last stand-still and its beginning, by the own clock.
-    turn_us: u64,
+    /// The last turn: by the run's time, and by the own clock.
+    turn_us: (u64, u64),
+    /// The last stand-still: its beginning by the run's time, its end by the own clock.
     stood_us: Option<(u64, u64)>,
 }
 
@@ -429,16 +430,16 @@ impl Looks {
         }
     }
 
-    /// A machine's node takes a turn, at `now_us` of its own clock.
-    pub fn turns(&mut self, (m, boot): (usize, u64), now_us: u64) {
+    /// A machine's node takes a turn, at `run_us` of the run and `now_us` of its own clock.
+    pub fn turns(&mut self, (m, boot): (usize, u64), run_us: u64, now_us: u64) {
         let longest_us = u64::from(self.timing.net_heartbeat) * 2000;
         let Some(sight) = self.sights.get_mut(m) else { return };
         if sight.boot != boot {
-            *sight = Sight { boot, turn_us: now_us, ..Sight::default() };
+            *sight = Sight { boot, turn_us: (run_us, now_us), ..Sight::default() };
         }
-        let before = std::mem::replace(&mut sight.turn_us, now_us);
+        let (began_us, before) = std::mem::replace(&mut sight.turn_us, (run_us, now_us));
         if now_us.saturating_sub(before) > longest_us {
-            sight.stood_us = Some((before, now_us));
+            sight.stood_us = Some((began_us, now_us));
         }
     }
 
@@ -456,14 +457,15 @@ impl Looks {
     }
 
     /// A machine's node says, at `now_us` of its own clock, what rests on what it read. Tells what it had not read.
-    /// `ended`: whether a life's clean mark stands. `on_us`: for how long a node has been on, if it goes on.
+    /// `ended`: whether a life's clean mark stands. `on_since`: when in the run a node was switched
+    /// on, if it goes on.
     pub fn claimed(
         &mut self,
         m: usize,
         now_us: u64,
         claim: Claim,
         ended: impl Fn(NodeId, Incarnation) -> bool,
-        on_us: impl Fn(NodeId) -> Option<u64>,
+        on_since: impl Fn(NodeId) -> Option<u64>,
     ) -> Option<String> {
         let Timing { net_suspect, disk_suspect, lease, dead, .. } = self.timing;
         let sight = self.sights.get_mut(m)?;
@@ -480,8 +482,8 @@ impl Looks {
             Claim::Unheard(peer) => {
                 let (began_us, stood_us) = sight.stood_us?;
                 let listened_us = now_us.saturating_sub(stood_us);
-                // A new life of it, and one that ended, is told at once. Clocks differ by a little.
-                let same_life = on_us(peer).is_some_and(|on_us| on_us / 100 * 99 > now_us.saturating_sub(began_us));
+                // A new life of it, and one that ended, is told at once.
+                let same_life = on_since(peer).is_some_and(|since_us| since_us < began_us);
                 let early = same_life && listened_us < u64::from(net_suspect) * 1000;
                 early.then(|| {
                     format!("node {m} suspects node {peer} by the network {listened_us} us after its own stand-still")

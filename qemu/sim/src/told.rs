@@ -31,11 +31,11 @@ impl World {
                 matches!(block, Some(Block::Good(h)) if h.clean && h.incarnation == life)
             };
             // With two machines under one node id nobody knows who was heard.
-            let on_us = |n: NodeId| {
+            let on_since = |n: NodeId| {
                 let machine = self.machines.iter().find(|machine| machine.plays == n && machine.node().is_some())?;
-                (self.double.is_none() && machine.hung_at.is_none()).then(|| self.now.saturating_sub(machine.booted_at))
+                (self.double.is_none() && machine.hung_at.is_none()).then_some(machine.booted_at)
             };
-            if let Some(what) = self.looks.claimed(m, now.0, claim, ended, on_us).filter(|_| !self.looks.blind) {
+            if let Some(what) = self.looks.claimed(m, now.0, claim, ended, on_since).filter(|_| !self.looks.blind) {
                 self.fail(what);
             }
             if let Claim::Removed(victim, life) = claim

@@ -118,7 +118,7 @@ impl World {
         let mute = self.double.is_some_and(|(second, _)| second == m);
         let mut sink = Tap { recorder: &mut self.recorder, t_us: self.now, node: machine.id.get(), mute };
         let mut lie = None;
-        self.looks.turns((m, boot), now.0);
+        self.looks.turns((m, boot), self.now, now.0);
         machine.wire.poll(now);
         while machine.wire.receive(&mut self.datagram) {
             let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
