@@ -482,8 +482,9 @@ impl Looks {
             Claim::Unheard(peer) => {
                 let (began_us, stood_us) = sight.stood_us?;
                 let listened_us = now_us.saturating_sub(stood_us);
-                // A new life of it, and one that ended, is told at once.
-                let same_life = on_since(peer).is_some_and(|since_us| since_us < began_us);
+                // A new life of it, and one that ended, is told at once; also one that it had not heard of before.
+                let same_life =
+                    on_since(peer).is_some_and(|since_us| since_us + u64::from(net_suspect) * 1000 < began_us);
                 let early = same_life && listened_us < u64::from(net_suspect) * 1000;
                 early.then(|| {
                     format!("node {m} suspects node {peer} by the network {listened_us} us after its own stand-still")

@@ -200,18 +200,22 @@ impl World {
             return self.kill(m, trip.last);
         }
         if let Some(reason) = halted {
-            if let HaltReason::Impossible { .. } = reason {
-                self.fail(format!("node {m} halted: {reason}"));
-            }
-            if reason.is_wanted() {
-                self.check_left(m);
-            }
-            self.machines[m].power_off(self.now);
-            self.machines[m].halted = Some(reason);
-            return;
+            return self.halts(m, reason);
         }
         self.pat(m);
         self.rearm(m);
+    }
+
+    /// A node halted, and its machine is off.
+    fn halts(&mut self, m: usize, reason: HaltReason) {
+        if let HaltReason::Impossible { .. } = reason {
+            self.fail(format!("node {m} halted: {reason}"));
+        }
+        if reason.is_wanted() {
+            self.check_left(m);
+        }
+        self.machines[m].power_off(self.now);
+        self.machines[m].halted = Some(reason);
     }
 
     /// A request that waited in a machine that stood still reaches the doorbell.
