@@ -127,6 +127,7 @@ impl World {
             if before < taken(&node) && before.is_some() {
                 lie = lie.or(self.truth.takes(m, machine.booted_at, &self.datagram));
             }
+            machine.groups.iter_mut().for_each(|groups| groups.make_room(now, &mut node, &mut ports));
         }
         let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
         f(&mut node, now, &mut ports);
