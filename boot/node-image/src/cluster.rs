@@ -215,7 +215,12 @@ impl Cluster {
     #[inline(never)]
     fn turn(&mut self) {
         self.link.poll(now());
-        while self.link.receive_into(self.node, &mut self.trace) {}
+        while self.link.receive_into(self.node, &mut self.trace) {
+            if let Some(groups) = &mut self.groups {
+                let mut ports = Ports { post: self.link, sink: &mut self.trace };
+                groups.make_room(now(), self.node, &mut ports);
+            }
+        }
         while self.disk.complete_into(self.node, self.link, &mut self.trace) {}
         self.disk.log_events();
         if let Some(up) = self.link.carrier_change(now()) {

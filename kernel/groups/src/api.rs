@@ -227,6 +227,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a message of so many bytes would be taken now for certain: whoever is to send a long one need not put it together
+    /// in vain. A short one may be taken even if this is false, in the frame that waits for more.
+    pub fn has_room(&self, id: JobId, bytes: usize) -> bool {
+        self.member(id).is_ok_and(|(_, stream)| self.out.has_room_for(stream, bytes))
+    }
+
     /// Starts a protocol that one work thread of every member runs.
     ///
     /// # Errors
@@ -328,7 +334,7 @@ impl Engine {
         }
         // While the frame has more for this job nothing changes for anybody else.
         if next.map(|n| n.begins) != begins {
-            self.drop_taken();
+            self.drop_taken(None);
             self.turn(ctx);
         }
         taken
@@ -421,27 +427,19 @@ impl Engine {
         None
     }
 
-    /// Marks since when messages lie there.
-    pub(crate) fn note_unread(&mut self, now: Instant) {
-        for at in 0..self.jobs.list.len() {
-            let Some(id) = self.jobs.list.get(at).filter(|j| j.unread_since.is_none()).map(|j| j.id) else { continue };
-            if self.next_message(id).is_some_and(|next| next.end.is_some())
-                && let Some(job) = self.jobs.get_mut(id)
-            {
-                job.unread_since = Some(now);
-            }
-        }
-    }
-
-    /// Drops the delivered frames that no job of this node is to take any more.
-    pub(crate) fn drop_taken(&mut self) {
+    /// Drops the delivered frames that no job of this node is to take any more. `unread`: the time, if there may be new ones,
+    /// to be marked as that since when they lie there.
+    pub(crate) fn drop_taken(&mut self, unread: Option<Instant>) {
         // Per job of a group: its group's slot, and the first frame that it still needs.
         let mut needs: Vec<(u8, u64), { crate::capacity::JOBS_MAX }> = Vec::new();
-        for job in &self.jobs.list {
+        for at in 0..self.jobs.list.len() {
+            let Some(job) = self.jobs.list.get(at) else { break };
             let slot = job.member().and_then(|m| self.tables.member(m)).map(|m| m.slot);
-            if let (Some(slot), Some(next)) = (slot, self.next_message(job.id)) {
-                // One per job.
-                let _ = needs.push((slot, next.begins));
+            let (Some(slot), Some(next)) = (slot, self.next_message(job.id)) else { continue };
+            // One per job.
+            let _ = needs.push((slot, next.begins));
+            if let Some(job) = self.jobs.list.get_mut(at).filter(|_| next.end.is_some()) {
+                job.unread_since = job.unread_since.or(unread);
             }
         }
         let applied = self.tables.order;

@@ -46,13 +46,14 @@ pub const CONTROL_WINDOW: usize = 16;
 
 /// Frames of messages that each group may have ordered and not yet taken everywhere, whatever others do: a member that is
 /// slower slows all senders of its group, and nobody else.
-pub const DATA_WINDOW: usize = 8;
+pub const DATA_WINDOW: usize = 6;
 
 /// So many more are there for all groups together: for floods, and for messages that are longer than a group's own window.
-pub const SHARED_WINDOW: usize = 24;
+pub const SHARED_WINDOW: usize = 40;
 
-/// Frames that one group may have at most: two groups that are slow do not take all of what is shared.
-pub const GROUP_WINDOW_MAX: usize = DATA_WINDOW + 16;
+/// Frames that one group may have at most: two of the longest messages, so that one is on its way while the other is taken;
+/// and a group that is slow leaves enough of what is shared for the longest message of another.
+pub const GROUP_WINDOW_MAX: usize = DATA_WINDOW + 2 * PARTS_MAX;
 
 /// Membership changes of the engines that may be ordered and not yet delivered. As many nodes may die one after another,
 /// each before the loss of the one before was dealt with; the next change waits.
@@ -68,11 +69,11 @@ pub const OUT_CONTROL_MAX: usize = 6;
 pub const OUT_DATA: usize = 2;
 
 /// So many more are there for all groups together.
-pub const OUT_SHARED: usize = 16;
+pub const OUT_SHARED: usize = 2 * PARTS_MAX;
 
-/// Own frames of one group's stream that are not delivered yet, at most: the longest message has room, and one that waits for
-/// a closed window leaves something to the others.
-pub const OUT_GROUP_MAX: usize = OUT_DATA + PARTS_MAX;
+/// Own frames of one group's stream that are not delivered yet, at most: two of the longest messages have room, so that one is
+/// submitted while the other is delivered, and a group that waits for a closed window leaves something to the others.
+pub const OUT_GROUP_MAX: usize = 2 * PARTS_MAX;
 
 /// Own frames at most.
 pub const OUT_MAX: usize = OUT_CONTROL_MAX + GROUPS_MAX * OUT_DATA + OUT_SHARED;
@@ -81,8 +82,8 @@ pub const OUT_MAX: usize = OUT_CONTROL_MAX + GROUPS_MAX * OUT_DATA + OUT_SHARED;
 /// a single message never waits.
 pub const FILL_FROM: usize = 2;
 
-/// Frames that wait at the sequencer for a window to open, at most. What finds no room comes again.
-pub const WAITING_MAX: usize = 16;
+/// Frames that wait at the sequencer for a window to open, at most, over all other nodes. What finds no room comes again.
+pub const WAITING_MAX: usize = 24;
 
 /// Membership changes that a job's work threads have not taken yet, at most; who lets more gather is put out.
 pub const CHANGES_MAX: usize = 32;
@@ -95,5 +96,7 @@ pub const REPEAT_US: u64 = 10_000;
 
 const _: () = assert!(BODY_MAX + 31 <= PAYLOAD_MAX);
 const _: () = assert!(PARTS_MAX <= GROUP_WINDOW_MAX && PARTS_MAX <= OUT_DATA + OUT_SHARED);
+const _: () =
+    assert!(GROUP_WINDOW_MAX - DATA_WINDOW + PARTS_MAX <= SHARED_WINDOW && OUT_GROUP_MAX < OUT_DATA + OUT_SHARED);
 const _: () = assert!(PART_MAX + 36 <= BODY_MAX && GROUP_DATA_MAX + 48 <= BODY_MAX);
 const _: () = assert!(MEMBERS_MAX == u128::BITS as usize);

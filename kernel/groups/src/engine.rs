@@ -389,6 +389,11 @@ impl Engine {
         self.quiet = false;
     }
 
+    /// No more of the many are at hand after all: what others need to know is said now.
+    pub fn say_how_far(&mut self, ctx: &mut Context<'_>) {
+        self.turn(ctx);
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
         self.check_deadlines(ctx);

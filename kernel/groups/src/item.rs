@@ -108,6 +108,7 @@ pub enum Item<'a> {
         /// For which work thread.
         thread: u8,
         /// What the protocol is told.
+        #[serde(with = "crate::bytes", borrow)]
         bytes: &'a [u8],
     },
     /// A member is through with its local work.
@@ -133,6 +134,7 @@ pub enum Item<'a> {
         /// Of which merge.
         merge: Position,
         /// The data.
+        #[serde(with = "crate::bytes", borrow)]
         bytes: &'a [u8],
     },
     /// A member acknowledges a round of a merge.
@@ -164,6 +166,7 @@ pub enum Item<'a> {
         /// To one member alone.
         to: Option<MemberId>,
         /// The message.
+        #[serde(with = "crate::bytes", borrow)]
         bytes: &'a [u8],
     },
     /// A member goes when all that it sent is delivered. In the group's own stream.
@@ -183,6 +186,7 @@ pub enum Item<'a> {
         /// Others follow.
         more: bool,
         /// Its bytes.
+        #[serde(with = "crate::bytes", borrow)]
         bytes: &'a [u8],
     },
 }

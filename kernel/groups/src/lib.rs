@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod ack;
 pub mod api;
+mod bytes;
 pub mod capacity;
 pub mod copies;
 pub mod domain;

@@ -20,6 +20,7 @@ pub enum Message<'a> {
         /// Its number in that, from 1.
         number: u32,
         /// Its items.
+        #[serde(with = "crate::bytes", borrow)]
         body: &'a [u8],
     },
     /// Sequencer to all: a frame and its place. To the one who calls up an epoch: a frame that it lacks.
@@ -35,6 +36,7 @@ pub enum Message<'a> {
         /// Its number in that; 0 for a roster.
         number: u32,
         /// Its items.
+        #[serde(with = "crate::bytes", borrow)]
         body: &'a [u8],
     },
     /// All to all: how far I am.
@@ -104,6 +106,7 @@ pub enum Message<'a> {
         /// Of how many.
         parts: u8,
         /// Its bytes.
+        #[serde(with = "crate::bytes", borrow)]
         bytes: &'a [u8],
     },
 }

@@ -65,8 +65,8 @@ impl Engine {
         if self.fresh || self.is_flushing() || self.out.is_empty() {
             return;
         }
-        // Whose places are to be given out waits at the sequencer: no more than has room there.
-        let ahead = (WAITING_MAX / self.epoch_nodes().len().max(1)).max(1);
+        // Whose places are to be given out waits at the sequencer: no more than has room there. Its own do not.
+        let ahead = (WAITING_MAX / self.epoch_others().len().max(1)).max(1);
         let mut repeated = 0;
         self.out.submit(ctx.now, again, ahead, |stream, number, body| {
             repeated += u64::from(again > quorate_base::Instant::ZERO);
@@ -108,7 +108,7 @@ impl Engine {
         if !self.is_sequencer() || !self.is_under_way() {
             return;
         }
-        while !self.waiting.is_empty() || !self.out.is_empty() {
+        while !self.waiting.is_empty() || self.out.awaits_place() {
             let open = self.open_streams();
             let after = |node: NodeId| (node.get() + NODES_MAX as u8 - self.served.get() - 1) % NODES_MAX as u8;
             let rank = |node, stream| if stream == Stream::CONTROL { 0 } else { 1 + after(node) };
@@ -180,12 +180,18 @@ impl Engine {
     fn open_streams(&self) -> [bool; STREAMS] {
         let applied = self.epoch_nodes().iter().map(|n| self.applied_of(n)).min().unwrap_or(0);
         let control = self.controls.iter().filter(|order| **order > applied).count() < CONTROL_WINDOW;
-        let mut open = [control; STREAMS];
         let ordered = self.data_ordered();
-        for slot in 0..GROUPS_MAX as u8 {
-            if let Some(open) = open.get_mut(Stream::of_group(slot).index()) {
-                *open = self.epoch_nodes().iter().all(|n| self.has_room(n, slot, &ordered));
+        let mut open = [true; STREAMS];
+        for node in self.epoch_nodes() {
+            let taken = self.taken_of(node);
+            for slot in 0..GROUPS_MAX as u8 {
+                if let Some(open) = open.get_mut(Stream::of_group(slot).index()) {
+                    *open = *open && has_room(slot, &ordered, &taken);
+                }
             }
+        }
+        if let Some(open) = open.get_mut(Stream::CONTROL.index()) {
+            *open = control;
         }
         open
     }
@@ -193,24 +199,7 @@ impl Engine {
     /// Nodes that have no room for one more frame with messages of a group.
     fn slow_for(&self, slot: u8) -> NodeSet {
         let ordered = self.data_ordered();
-        self.epoch_nodes().iter().filter(|n| !self.has_room(*n, slot, &ordered)).collect()
-    }
-
-    /// Whether a node has room for one more frame with messages of a group.
-    ///
-    /// Beyond the group's own window it may have of what is shared as much as is left, but none that would not be enough to
-    /// finish the longest message: of those that got something the last can always go on, so that messages in parts of
-    /// several groups do not wait for each other for ever.
-    fn has_room(&self, node: NodeId, slot: u8, ordered: &[u32; GROUPS_MAX]) -> bool {
-        let taken = self.taken_of(node);
-        let open = |slot: usize| ordered[slot % GROUPS_MAX].wrapping_sub(taken[slot % GROUPS_MAX]) as usize;
-        let own = open(slot.into());
-        if own < DATA_WINDOW {
-            return true;
-        }
-        let used: usize = (0..GROUPS_MAX).map(|slot| open(slot).saturating_sub(DATA_WINDOW)).sum();
-        let needed = PARTS_MAX.saturating_sub(own).max(1);
-        own < GROUP_WINDOW_MAX && used + needed <= SHARED_WINDOW
+        self.epoch_nodes().iter().filter(|n| !has_room(slot, &ordered, &self.taken_of(*n))).collect()
     }
 
     /// Notes whether a frame that gets its place ends in the middle of a message.
@@ -357,10 +346,9 @@ impl Engine {
             if let Some(f) = self.store.get_mut(order) {
                 f.body = kept;
             }
-            self.note_unread(ctx.now);
         }
         // Also after a control frame: a job that went needs nothing any more.
-        self.drop_taken();
+        self.drop_taken((stream != Stream::CONTROL).then_some(ctx.now));
     }
 
     /// The epoch's roster was delivered.
@@ -537,6 +525,22 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether a node that has taken so much has room for one more frame with messages of a group.
+///
+/// Beyond the group's own window it may have of what is shared as much as is left, but none that would not be enough to
+/// finish the longest message: of those that got something the last can always go on, so that messages in parts of
+/// several groups do not wait for each other for ever.
+fn has_room(slot: u8, ordered: &[u32; GROUPS_MAX], taken: &[u32; GROUPS_MAX]) -> bool {
+    let open = |slot: usize| ordered[slot % GROUPS_MAX].wrapping_sub(taken[slot % GROUPS_MAX]) as usize;
+    let own = open(slot.into());
+    if own < DATA_WINDOW {
+        return true;
+    }
+    let used: usize = (0..GROUPS_MAX).map(|slot| open(slot).saturating_sub(DATA_WINDOW)).sum();
+    let needed = PARTS_MAX.saturating_sub(own).max(1);
+    own < GROUP_WINDOW_MAX && used + needed <= SHARED_WINDOW
 }
 
 /// Tells the jobs first, then whoever else hears.

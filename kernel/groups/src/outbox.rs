@@ -145,6 +145,12 @@ impl Outbox {
         wanted <= OUT_DATA || (wanted <= OUT_GROUP_MAX && used <= OUT_SHARED)
     }
 
+    /// Whether a message of so many bytes has room for certain. A short one may have it even if this is false: in the frame that
+    /// waits for more.
+    pub fn has_room_for(&self, stream: Stream, bytes: usize) -> bool {
+        self.has_room(stream, bytes.div_ceil(PART_MAX).max(1))
+    }
+
     /// Whether a stream has no room for another frame.
     pub fn is_full(&self, stream: Stream) -> bool {
         !self.has_room(stream, 1)
@@ -153,6 +159,11 @@ impl Outbox {
     /// Whether all that was given is delivered.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Whether anything has no place yet.
+    pub fn awaits_place(&self) -> bool {
+        self.places.iter().flatten().any(|out| !out.ordered)
     }
 
     /// Whether all that was given to one stream is delivered.

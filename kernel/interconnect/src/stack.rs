@@ -37,14 +37,14 @@ pub const BURST: usize = NODES_MAX;
 
 /// Datagrams that the socket holds in each direction. A master sends one to each peer at once.
 pub const SLOTS: usize = 2 * NODES_MAX;
-/// Bytes that the socket holds of what came.
-pub const RECEIVE_BYTES: usize = 32 * 1024;
+/// Bytes that the socket holds of what came: a full window of one group of group services.
+pub const RECEIVE_BYTES: usize = 48 * 1024;
 /// Bytes that the socket holds of what goes out: 63 membership messages of half a kibibyte and a heartbeat.
 pub const SEND_BYTES: usize = 40 * 1024;
 /// When the device took nothing, it is asked again after so many µs, if its interrupt does not come before.
 const RETRY_US: u64 = 1000;
 
-/// The memory of a [`Stack`], about 78 KiB. Meant for a `static` or another place that outlives the stack.
+/// The memory of a [`Stack`], about 94 KiB. Meant for a `static` or another place that outlives the stack.
 #[derive(Debug)]
 pub struct StackStorage<'a> {
     sockets: [SocketStorage<'a>; 1],

@@ -35,12 +35,14 @@ pub struct Groups {
     life: Option<Incarnation>,
     threads: heapless::Vec<Threads, JOBS_MAX>,
     loads: heapless::Vec<Load, LOADS_MAX>,
+    /// Messages were taken, and how far this node is was not said.
+    unsaid: bool,
 }
 
 impl Groups {
     /// Of a node that is not born yet.
     pub const fn new() -> Self {
-        Self { engine: None, life: None, threads: heapless::Vec::new(), loads: heapless::Vec::new() }
+        Self { engine: None, life: None, threads: heapless::Vec::new(), loads: heapless::Vec::new(), unsaid: false }
     }
 
     /// The engine, once the node lives.
@@ -63,7 +65,12 @@ impl Groups {
         }
         let Some(engine) = self.engine.as_mut() else { return false };
         let mut did = false;
+        if self.unsaid && !node.has_group_message() {
+            (did, self.unsaid) = (true, false);
+            node.with_groups(now, ports, |outside| engine.say_how_far(&mut Context { now, outside }));
+        }
         while let Some((from, life, payload)) = node.take_group_message() {
+            self.unsaid = false;
             did = true;
             let more = node.has_group_message();
             let receive = |outside: &mut dyn Outside| {
@@ -103,6 +110,26 @@ impl Groups {
             node.acknowledge(now, LEVEL.order, &change, ports);
         }
         did
+    }
+
+    /// Takes what came if the node has no room for more of it. Whoever gives a node several datagrams in a row calls this after
+    /// each, so that none is lost for want of room. What others need not know at once is said by the [`Groups::poll`] after
+    /// them.
+    pub fn make_room(&mut self, now: Instant, node: &mut Node, ports: &mut Ports<'_>) {
+        if node.has_room_for_group_message() {
+            return;
+        }
+        if self.life != node.incarnation() {
+            return;
+        }
+        let Some(engine) = self.engine.as_mut() else { return };
+        while let Some((from, life, payload)) = node.take_group_message() {
+            self.unsaid = true;
+            let receive = |outside: &mut dyn Outside| {
+                engine.receive_one_of_many(from, life, &payload, &mut Context { now, outside });
+            };
+            node.with_groups(now, ports, receive);
+        }
     }
 
     // Kept apart: what it builds is large, and its stack is needed once in the node's life.

@@ -193,7 +193,8 @@ impl Live {
             Input::Attention(attention) => {
                 self.lock.attention(now, attention, trace);
             }
-            // What was dropped makes nothing due: a flood is to cost no turns. What time makes due comes with its tick.
+            // What was dropped makes nothing due, nor does what is for group services: a flood is to cost no turns. What time
+            // makes due comes with its tick.
             Input::Datagram(bytes) => {
                 if !self.receive(now, bytes, post, trace) {
                     return None;
@@ -273,9 +274,10 @@ impl Live {
         Ok(())
     }
 
-    /// Takes a datagram. False if it was dropped: then it was counted and has no other effect.
+    /// Takes a datagram. False if a turn has nothing to do for it: it was dropped and counted, or kept for group services.
     fn receive(&mut self, now: Instant, bytes: &[u8], post: &mut dyn Post, trace: &mut Trace<'_>) -> bool {
         let mut opened = Opened::new();
+        let heard = self.net.hears();
         let Ok(received) = self.net.receive(now, bytes, &mut opened, trace) else { return false };
         if self.verify != Verify::Done {
             return true;
@@ -288,6 +290,8 @@ impl Live {
                     // What finds no room comes again.
                     let _ = self.group_messages.push_back((from, incarnation, payload));
                 }
+                // Of a peer that was heard before it is no news to the membership manager.
+                return self.net.hears() != heard;
             }
             Received::Message { from, incarnation, payload, .. } => {
                 self.membership.on_message(from, incarnation, payload, &mut ctx);
@@ -404,6 +408,11 @@ impl Live {
     /// Whether there is another message for group services.
     pub(crate) fn has_group_message(&self) -> bool {
         !self.group_messages.is_empty()
+    }
+
+    /// Whether another would be kept.
+    pub(crate) fn has_room_for_group_message(&self) -> bool {
+        !self.group_messages.is_full()
     }
 
     /// The next message for group services.

@@ -7,7 +7,8 @@
 use core::fmt::{self, Write};
 
 use quorate_base::Instant;
-use quorate_groups::capacity::MESSAGE_MAX;
+use quorate_base::text::format_cut;
+use quorate_groups::capacity::{MESSAGE_MAX, PART_MAX};
 use quorate_groups::{Context, Engine, JobId, JobState, MemberId};
 
 /// Own messages on their way at a time, at most.
@@ -130,12 +131,17 @@ impl Load {
         }
         let mut sent = false;
         while self.left > 0 && self.sent - self.back < u32::from(self.outstanding) {
-            let mut message = heapless::Vec::<u8, MESSAGE_MAX>::new();
-            // Ten digits at most.
-            let _ = write!(message, "#{} ", self.sent + 1);
-            let _ = message.resize(message.len().max(usize::from(self.bytes)), b'.');
-            if engine.send(self.job, None, &message, ctx).is_err() {
-                // There is room again when something was delivered.
+            // One that is long is not put together in vain. There is room again when something was delivered.
+            if usize::from(self.bytes) > PART_MAX && !engine.has_room(self.job, self.bytes.into()) {
+                break;
+            }
+            let mut message = [b'.'; MESSAGE_MAX];
+            let number = format_cut::<12>(format_args!("#{} ", self.sent + 1));
+            if let Some(head) = message.get_mut(..number.len()) {
+                head.copy_from_slice(number.as_bytes());
+            }
+            let message = message.get(..number.len().max(self.bytes.into())).unwrap_or_default();
+            if engine.send(self.job, None, message, ctx).is_err() {
                 break;
             }
             sent = true;

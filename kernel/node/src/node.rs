@@ -484,6 +484,11 @@ impl Node {
         self.live().is_some_and(Live::has_group_message)
     }
 
+    /// Whether another message for group services would be kept.
+    pub(crate) fn has_room_for_group_message(&self) -> bool {
+        self.live().is_none_or(Live::has_room_for_group_message)
+    }
+
     /// The next message for group services.
     pub(crate) fn take_group_message(&mut self) -> Option<crate::live::GroupMessage> {
         self.live_mut()?.take_group_message()

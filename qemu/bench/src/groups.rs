@@ -2,13 +2,17 @@
 //!
 //! | | |
 //! |---|---|
-//! | native | three host processes over UDP on the loopback interface, a file as the disk (`native`) |
+//! | native | three host processes over UDP on the loopback interface, several datagrams per system call; a file as the disk (`native`) |
 //! | simulator | virtual time: a frame takes 100 µs each way; what is counted is round trips, and frames per message |
 //! | QEMU | three machines; a node's own clock |
 //!
 //! A load is a console word (`job load`); a message's time is from its sending until a work thread of its own sender has it
 //! again, in its place in the order: that is when all nodes hold it. The figures of corosync's CPG beside them are those that
 //! the project's issue on group services states, for three nodes on such a machine; it was not run here.
+//!
+//! Native figures are worth something on a machine that does nothing else: three nodes share its processors, and a round trip
+//! waits for whoever else runs. The processor time per message is less touched by it, but counts the looking for messages too.
+//! `cargo cluster bench groups --no-qemu` leaves the third part out.
 
 use std::path::Path;
 

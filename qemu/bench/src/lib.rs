@@ -62,7 +62,8 @@ impl Bench {
         matches!(self, Self::Boot | Self::Failover | Self::Idle | Self::Wire | Self::Groups)
     }
 
-    fn name(self) -> &'static str {
+    /// Its name.
+    pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, bench)| *bench == self).map_or("", |(name, _)| name)
     }
 }
@@ -85,7 +86,7 @@ pub fn select(names: &[String]) -> Result<Vec<Bench>, String> {
 }
 
 /// Runs benchmarks. `short`: fewer repetitions. `bed` is there if one of them needs QEMU, prepared for `disk`: the target
-/// over which the failover is measured as well. `host`: the program that is a node as a host process, when it is given
+/// over which the failover is measured as well; without it group services are measured without QEMU. `host`: the program that is a node as a host process, when it is given
 /// `host-node ID FILE PORTS` ([`native::live`]).
 ///
 /// # Errors
@@ -115,19 +116,9 @@ pub fn run(
             Bench::Sim => sim::run(if short { 60 } else { 400 }, &mut report)?,
             Bench::Scale => scale::run(if short { 1 } else { 5 }, &mut report)?,
             Bench::Wire => wire::run(if short { 5 } else { 30 }, qemu()?, &mut report)?,
-            Bench::Groups => groups::run(short, host, Some(qemu()?), &mut report)?,
+            Bench::Groups => groups::run(short, host, bed, &mut report)?,
         }
     }
-    Ok(report)
-}
-
-/// Group services under load, without the part on QEMU. `host` as for [`run`].
-///
-/// # Errors
-/// If the host processes do not do what is to be measured.
-pub fn without_qemu(short: bool, host: &Path) -> Result<Report, Trouble> {
-    let mut report = Report::default();
-    groups::run(short, Some(host), None, &mut report)?;
     Ok(report)
 }
 

@@ -76,6 +76,9 @@ pub enum Verb {
         /// The interconnect's NIC
         #[arg(long, value_enum, default_value_t = Nic::Virtio)]
         nic: Nic,
+        /// groups: leave out the part on QEMU, so that none is needed
+        #[arg(long)]
+        no_qemu: bool,
     },
 }
 

@@ -68,8 +68,8 @@ fn main() -> std::process::ExitCode {
         Verb::Report(options) => report::report(&options),
         Verb::Check { traces } => trace::check(&traces),
         Verb::HostNode { id, disk, ports } => trace::host_node(id, &disk, &ports),
-        Verb::Bench { names, json, short, disk, nic } => {
-            trace::bench(&names, json.as_deref(), short, disk.map(|d| d.disk), nic.into())
+        Verb::Bench { names, json, short, disk, nic, no_qemu } => {
+            trace::bench(&names, json.as_deref(), short, disk.map(|d| d.disk), nic.into(), no_qemu)
         }
     };
     end.report()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quorate_bench::Bed;
+use quorate_bench::{Bed, Bench};
 use quorate_launch::iscsi::{Disk, prepare};
 use quorate_launch::{Nic, SetupOptions, setup};
 
@@ -35,13 +35,16 @@ pub fn host_node(id: u8, disk: &Path, ports: &[u16]) -> End {
     }
 }
 
-/// Measures.
-pub fn bench(names: &[String], json: Option<&Path>, short: bool, disk: Option<Disk>, nic: Nic) -> End {
+/// Measures. `no_qemu`: group services without their part on QEMU.
+pub fn bench(names: &[String], json: Option<&Path>, short: bool, disk: Option<Disk>, nic: Nic, no_qemu: bool) -> End {
     let benches = match quorate_bench::select(names) {
         Ok(benches) => benches,
         Err(why) => return End::CannotRun(why),
     };
-    let mut tools = if benches.iter().any(|bench| bench.needs_qemu()) {
+    if let Some(bench) = benches.iter().find(|bench| no_qemu && bench.needs_qemu() && **bench != Bench::Groups) {
+        return End::CannotRun(format!("bench {} needs QEMU", bench.name()));
+    }
+    let mut tools = if !no_qemu && benches.iter().any(|bench| bench.needs_qemu()) {
         match setup(&SetupOptions::default(), &mut set_up) {
             Ok(tools) => Some(tools),
             Err(error) => return error.into(),

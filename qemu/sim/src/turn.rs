@@ -129,6 +129,7 @@ impl World {
                 lie = lie.or(self.truth.takes(m, machine.booted_at, &self.datagram));
                 lie = lie.or(self.looks.takes(m, &self.datagram).filter(|_| !self.looks.blind));
             }
+            machine.groups.iter_mut().for_each(|groups| groups.make_room(now, &mut node, &mut ports));
         }
         let mut ports = Ports { post: &mut machine.wire, sink: &mut sink };
         f(&mut node, now, &mut ports);

@@ -2,7 +2,8 @@
 //! shared disk (MISSION G2: a plain host program). Lines on its standard input are what would be typed at its console.
 //!
 //! One thread is the node; one does its disk requests, so that a slow `fdatasync` holds no message up; one reads lines. The
-//! node looks at its socket for a while before it sleeps: a wake-up costs more than a message.
+//! node looks at its socket for a while before it sleeps: a wake-up costs more than a message. What it sends in a turn goes
+//! down at the turn's end ([`Link`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, Error, Read, Result, Write};
@@ -12,22 +13,20 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use quorate_base::capacity::{DATAGRAM_MAX, READ_RECORDS_MAX, RECORD_PITCH};
+use quorate_base::capacity::{READ_RECORDS_MAX, RECORD_PITCH};
 use quorate_base::event::{Record, TraceSink};
 use quorate_base::{BootNonce, DiskError, DiskOp, DiskTag, HaltReason, Instant, LevelDecl, NodeId};
 use quorate_database::MachineId;
-use quorate_interconnect::Destination;
 use quorate_master_lock::DiskGeometry;
-use quorate_node::{Boot, Console, Groups, Input, Node, Output, Ports, Post, Probes};
+use quorate_node::{Boot, Console, Groups, Input, Node, Output, Ports, Probes};
+
+use super::link::{Came, Link};
 
 /// It looks for a message for so long before it sleeps.
 const LOOK: Duration = Duration::from_micros(60);
 
 /// It sleeps no longer than this, so that lines and the disk's answers are seen to.
 const SLEEP_US: u64 = 1000;
-
-/// Datagrams that are taken before what they brought is seen to: as many as the node keeps for group services.
-const BATCH: usize = 8;
 
 /// Ends an answer.
 pub const END: &str = ".";
@@ -49,22 +48,6 @@ impl Clock {
     }
 }
 
-struct Udp {
-    socket: UdpSocket,
-    peers: Vec<SocketAddr>,
-}
-
-impl Post for Udp {
-    fn post(&mut self, to: Destination, datagram: &[u8]) {
-        for (n, peer) in self.peers.iter().enumerate() {
-            if !matches!(to, Destination::Node(node) if node.index() != n) {
-                // What finds no room is lost, as on a network; the node sends it again.
-                let _ = self.socket.send_to(datagram, peer);
-            }
-        }
-    }
-}
-
 /// Nobody looks at the trace here.
 struct NoTrace;
 
@@ -81,7 +64,7 @@ pub fn live(me: u8, disk: &Path, ports: &[u16]) -> Result<()> {
     let peers: Vec<SocketAddr> = ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect();
     let own = peers.get(usize::from(me)).ok_or_else(|| other(&format!("there is no port for node {me}")))?;
     let socket = UdpSocket::bind(own)?;
-    socket.set_nonblocking(true)?;
+    let link = Link::new(socket, usize::from(me), peers)?;
     let mut nonce = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut nonce)?;
     let boot = Boot {
@@ -109,7 +92,8 @@ pub fn live(me: u8, disk: &Path, ports: &[u16]) -> Result<()> {
         node,
         groups: Groups::new(),
         probes: Probes::new(),
-        link: Udp { socket, peers },
+        link,
+        came: Came::new(),
         clock,
         ask,
         done,
@@ -149,7 +133,8 @@ struct Host {
     node: Node,
     groups: Groups,
     probes: Probes,
-    link: Udp,
+    link: Link,
+    came: Came,
     clock: Clock,
     ask: Sender<(DiskTag, Asked)>,
     done: Receiver<Done>,
@@ -162,6 +147,7 @@ impl Host {
         let ports = &mut Ports { post: link, sink: &mut NoTrace };
         let mut console = Console { node, probes, groups: Some(groups), ports };
         console.run(clock.now(), line, &mut reply).map_err(Error::other)?;
+        link.flush();
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}\n{END}", reply.trim_end())?;
         out.flush()
@@ -169,18 +155,14 @@ impl Host {
 
     /// Waits for something to do, and does it. An error is the node's end.
     fn turn(&mut self) -> std::result::Result<(), HaltReason> {
-        let mut datagram = [0; DATAGRAM_MAX + 1];
-        let mut came = self.wait(&mut datagram);
-        let Self { node, groups, link, clock, ask, done, .. } = self;
-        let mut taken = 0;
-        while let Some(len) = came {
-            let bytes = datagram.get(..len).unwrap_or_default();
-            let mut ports = Ports { post: &mut *link, sink: &mut NoTrace };
-            node.handle(clock.now(), Input::Datagram(bytes), &mut ports);
-            taken += 1;
-            came = if taken < BATCH { link.socket.recv(&mut datagram).ok() } else { None };
+        self.wait();
+        let Self { node, groups, link, came, clock, ask, done, .. } = self;
+        let mut ports = Ports { post: link, sink: &mut NoTrace };
+        for datagram in came.datagrams() {
+            let now = clock.now();
+            node.handle(now, Input::Datagram(datagram), &mut ports);
+            groups.make_room(now, node, &mut ports);
         }
-        let mut ports = Ports { post: &mut *link, sink: &mut NoTrace };
         while let Ok((tag, result)) = done.try_recv() {
             let result = result.as_deref().map_err(|error| *error);
             node.handle(clock.now(), Input::Disk { tag, result }, &mut ports);
@@ -192,7 +174,10 @@ impl Host {
         while groups.poll(clock.now(), node, &mut ports) {}
         while let Some(output) = node.poll_output() {
             match output {
-                Output::Halt(reason) => return Err(reason),
+                Output::Halt(reason) => {
+                    link.flush();
+                    return Err(reason);
+                }
                 Output::Disk { tag, op: DiskOp::Read { first, count } } => {
                     let _ = ask.send((tag, Asked::Read(first, count)));
                 }
@@ -205,27 +190,26 @@ impl Host {
                 }
             }
         }
+        link.flush();
         Ok(())
     }
 
-    /// The next datagram: looked for at first, then slept for, but not beyond what is due.
-    fn wait(&self, datagram: &mut [u8]) -> Option<usize> {
+    /// Waits for datagrams: looked for at first, then slept for, but not beyond what is due.
+    fn wait(&mut self) {
         let began = std::time::Instant::now();
-        loop {
-            if let Ok(len) = self.link.socket.recv(datagram) {
-                return Some(len);
-            }
+        while !self.link.take(&mut self.came) {
             let now = self.clock.now();
             let due = self.node.poll_timeout().min(self.groups.poll_timeout());
             if due <= now {
-                return None;
+                return;
             }
             if began.elapsed() > LOOK {
                 let sleep_us = due.since_us(now).min(SLEEP_US);
                 let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: (sleep_us * 1000) as _ };
-                let mut fds = [rustix::event::PollFd::new(&self.link.socket, rustix::event::PollFlags::IN)];
+                let mut fds = [rustix::event::PollFd::new(&self.link, rustix::event::PollFlags::IN)];
                 let _ = rustix::event::poll(&mut fds, Some(&timeout));
-                return self.link.socket.recv(datagram).ok();
+                self.link.take(&mut self.came);
+                return;
             }
             // Others may have what this one waits for.
             std::thread::yield_now();

@@ -1,6 +1,7 @@
 //! Three nodes as three host processes, their consoles, and what a load on them comes to.
 
 mod host;
+mod link;
 
 pub use host::live;
 
