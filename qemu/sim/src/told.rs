@@ -73,6 +73,14 @@ impl World {
         }
     }
 
+    /// What a node promised, if it is dead.
+    pub(crate) fn check_promises(&mut self, n: NodeId) {
+        if !self.machines.iter().any(|machine| machine.node.is_some() && machine.plays == n) {
+            let disk = &self.disk;
+            self.looks.died(n, |at| disk.record(at).map(|raw| &raw[..]));
+        }
+    }
+
     /// A life whose fence is through may not write.
     pub(crate) fn check_fenced(&mut self, m: usize) {
         let Some(machine) = self.machines.get(m) else { return };

@@ -751,14 +751,6 @@ impl World {
         }
     }
 
-    /// What a node promised, if it is dead.
-    fn check_promises(&mut self, n: NodeId) {
-        if !self.machines.iter().any(|machine| machine.node.is_some() && machine.plays == n) {
-            let disk = &self.disk;
-            self.looks.died(n, |at| disk.record(at).map(|raw| &raw[..]));
-        }
-    }
-
     pub(crate) fn check_landed(&mut self, landed: Landed) {
         let n = match Region::of(landed.at) {
             Region::Ballot(n, _) | Region::Heartbeat(n) | Region::Identity(n, _) => n,
