@@ -1,7 +1,7 @@
 //! How a cluster must end up after the damage: all nodes joined; those that are on, while some stay off; those that hear
 //! each other, while some links stay cut.
 
-use quorate_base::{NodeId, NodeSet, NodeState};
+use quorate_base::{HaltReason, NodeId, NodeSet, NodeState};
 
 use crate::director::STEP_US;
 use crate::machine::Machine;
@@ -63,8 +63,9 @@ pub(crate) fn one_of_two(world: &mut World, within_us: u64) -> Result<(), Box<Br
 /// While some links are cut (DESIGN 7): who is joined comes to be a set in which everybody hears everybody, under one
 /// master, and the view changes no more.
 pub(crate) fn apart(world: &mut World, cuts: &[Broke], within_us: u64) -> Result<(), Box<Broken>> {
-    let (began, mut asked) = (world.now, None);
+    let (mut began, mut asked) = (world.now, None);
     let mut since: Option<(u64, NodeSet)> = None;
+    let mut left = NodeSet::EMPTY;
     loop {
         let joined: NodeSet = world
             .machines()
@@ -79,14 +80,19 @@ pub(crate) fn apart(world: &mut World, cuts: &[Broke], within_us: u64) -> Result
         if since.is_some_and(|(at, _)| world.now - at >= QUIET_US) {
             return Ok(());
         }
-        // Who was still leaving at the healing is started anew after AGAIN_US, and joins then.
-        if since.is_none() && world.now - began > within_us + AGAIN_US {
+        if since.is_none() && world.now - began > within_us {
             let what =
                 format!("nodes that hear each other joined while links are cut: not in time ({} ms)", within_us / 1000);
             return Err(world.describe(what));
         }
         if asked.is_none_or(|at| world.now - at >= AGAIN_US) {
             asked = Some(world.now);
+            // Who was still leaving at the healing, and is gone now, joins from here on: the time begins anew, once for each.
+            for machine in world.machines().iter().filter(|machine| machine.node().is_none()) {
+                if machine.halted.as_ref().is_some_and(HaltReason::is_wanted) && left.insert(machine.id) {
+                    began = world.now;
+                }
+            }
             (0..world.machines().len()).for_each(|m| world.start(m));
         }
         world.run_until(world.now + STEP_US)?;
