@@ -109,7 +109,8 @@ impl core::error::Error for Refusal {}
 /// What a node says of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Verdict {
-    /// It has no copy: it is no member's node, and has no say.
+    /// It has no copy: it is no member's node, and has no say. Once the request is decided: it has none any more, and whoever
+    /// is added has its copy from another.
     NoCopy,
     /// Its copy allows it.
     Granted {
@@ -190,11 +191,14 @@ impl Pending {
 
     /// A node's vote.
     pub fn vote(&mut self, node: NodeId, verdict: Verdict) {
-        let writes = verdict == Verdict::Written;
-        if writes != (self.phase == AskPhase::Writing) || !self.awaiting.remove(node) {
+        let writing = self.phase == AskPhase::Writing;
+        let fits =
+            if writing { matches!(verdict, Verdict::Written | Verdict::NoCopy) } else { verdict != Verdict::Written };
+        if !fits || !self.awaiting.remove(node) {
             return;
         }
         match verdict {
+            Verdict::NoCopy if writing => drop(self.holders.remove(node)),
             Verdict::NoCopy | Verdict::Written => {
                 // Who asks to join must be listed in its own copy as well.
                 if verdict == Verdict::NoCopy && node == self.by && self.ask.op == DomainOp::Join {
@@ -398,5 +402,25 @@ mod tests {
         p.vote(n(0), Verdict::Written);
         p.vote(n(2), Verdict::Written);
         assert_eq!(p.step(NodeSet::first(3)), Progress::Over(None));
+    }
+
+    /// The lowest of those that had a copy when they voted has none any more: it kept it for others. It says so, and the next
+    /// is the one to replicate it; if there is no next, nothing can be replicated.
+    #[test]
+    fn dom_claim_11_who_has_no_copy_any_more_does_not_replicate_it() {
+        let everybody = NodeSet::first(3);
+        let mut p = Pending::new(Position::default(), n(1), ask(DomainOp::Add(n(2))), everybody);
+        p.vote(n(0), GRANTED);
+        p.vote(n(1), GRANTED);
+        p.vote(n(2), Verdict::NoCopy);
+        assert_eq!((p.step(everybody), p.awaiting), (Progress::Decided, everybody));
+        p.vote(n(0), Verdict::NoCopy);
+        assert_eq!((p.holders.lowest(), p.step(everybody)), (Some(n(1)), Progress::Waits));
+        let mut nobody = p.clone();
+        nobody.vote(n(1), Verdict::NoCopy);
+        assert_eq!(nobody.step(everybody), Progress::Over(Some(Refusal::NoDomain)));
+        p.vote(n(1), Verdict::Written);
+        p.vote(n(2), Verdict::Written);
+        assert_eq!(p.step(everybody), Progress::Over(None));
     }
 }

@@ -190,6 +190,8 @@ pub struct Engine {
     pub(crate) changed: Vec<Position, ASKS_MAX>,
     pub(crate) copied: Vec<Position, ASKS_MAX>,
     pub(crate) repeat_at: Instant,
+    /// No deadline is looked at before: word of one that is over had no room.
+    pub(crate) deadlines_at: Instant,
     pub(crate) counters: Counters,
 }
 
@@ -232,6 +234,7 @@ impl Engine {
             changed: Vec::new(),
             copied: Vec::new(),
             repeat_at: Instant::FAR,
+            deadlines_at: Instant::ZERO,
             counters: Counters::default(),
         }
     }

@@ -5,7 +5,7 @@
 
 use quorate_base::Instant;
 
-use crate::capacity::THREADS_MAX;
+use crate::capacity::{REPEAT_US, THREADS_MAX};
 use crate::domain::{AskPhase, DomainOp, Pending, Verdict, changed, verdict};
 use crate::engine::{Context, Engine};
 use crate::item::{Item, MemberId, Position, Reason, Stream};
@@ -158,12 +158,21 @@ impl Engine {
             AskPhase::Writing => {
                 let is_new = matches!(pending.ask.op, DomainOp::Add(n) if n == self.me);
                 let shows = own.is_some_and(|e| Some((e.birth, e.version)) >= pending.copy);
+                // It kept its copy for others, and they all know by now: it has nothing to tell whoever is added.
+                let is_gone = own.is_none() && !is_new && pending.holders.contains(self.me);
+                if is_gone && matches!(pending.ask.op, DomainOp::Add(_)) {
+                    return self.cast(pending, Verdict::NoCopy);
+                }
                 if !self.copies.is_durable() || (is_new && !shows) {
                     return;
                 }
                 Verdict::Written
             }
         };
+        self.cast(pending, say);
+    }
+
+    fn cast(&mut self, pending: &Pending, say: Verdict) {
         if self.out.push(Stream::CONTROL, &Item::Vote { ask: pending.id, verdict: say }).is_ok() {
             // At most two for each request.
             let _ = self.voted.push((pending.id, pending.phase));
@@ -236,19 +245,23 @@ impl Engine {
             let overdue =
                 waits_since(job).is_some_and(|since| job.deadline_ms > 0 && ctx.now >= since.plus_ms(job.deadline_ms));
             let (id, name) = (job.id, job.name.clone());
-            if overdue && self.put_out(id, member, Reason::Deadline) {
-                self.tell(&Told::Slow { job: &name, out: true }, ctx);
+            if overdue {
+                if self.put_out(id, member, Reason::Deadline) {
+                    self.tell(&Told::Slow { job: &name, out: true }, ctx);
+                } else {
+                    self.deadlines_at = ctx.now.plus_us(REPEAT_US);
+                }
             }
         }
     }
 
-    /// When the next deadline is over.
+    /// When the next deadline is over, or word of one that is has another chance.
     pub(crate) fn deadline(&self) -> Instant {
         let due = |j: &crate::job::Job| {
             let since = waits_since(j).filter(|_| j.deadline_ms > 0 && !j.out && j.member().is_some());
             since.map_or(Instant::FAR, |since| since.plus_ms(j.deadline_ms))
         };
-        self.jobs.list.iter().map(due).min().unwrap_or(Instant::FAR)
+        self.jobs.list.iter().map(due).min().unwrap_or(Instant::FAR).max(self.deadlines_at)
     }
 }
 

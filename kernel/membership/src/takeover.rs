@@ -199,19 +199,23 @@ impl Master {
             let alone = takeover.local(n, self.view.incarnation(n));
             self.progress[local(n)] = alone.and_then(|f| self.resume_local(n, f));
         }
-        for n in NodeId::first(self.nodes) {
-            let incarnation = self.view.incarnation(n);
-            let known = takeover.furthest[n.index()].filter(|f| f.subject.incarnation == incarnation);
-            let progress = match self.view.state(n) {
-                NodeState::Joined | NodeState::Inactive => None,
-                NodeState::Joining => Some(self.resume(n, Transition::Joining, known)),
-                NodeState::Leaving => Some(self.resume(n, Transition::Leaving, known)),
-                NodeState::ForcedLeaving => {
-                    let alone = takeover.local(n, incarnation);
-                    Some(self.resume_forced(n, known, alone, &takeover.rounds))
-                }
-            };
-            self.progress[n.index()] = progress;
+        // The forced leaves come last: who took part in the dead one's last round is told by where the others are.
+        for forced in [false, true] {
+            for n in NodeId::first(self.nodes) {
+                let incarnation = self.view.incarnation(n);
+                let known = takeover.furthest[n.index()].filter(|f| f.subject.incarnation == incarnation);
+                let progress = match self.view.state(n) {
+                    NodeState::ForcedLeaving if forced => {
+                        let alone = takeover.local(n, incarnation);
+                        Some(self.resume_forced(n, known, alone, &takeover.rounds))
+                    }
+                    NodeState::Joining if !forced => Some(self.resume(n, Transition::Joining, known)),
+                    NodeState::Leaving if !forced => Some(self.resume(n, Transition::Leaving, known)),
+                    _ if forced => continue,
+                    _ => None,
+                };
+                self.progress[n.index()] = progress;
+            }
         }
         for round in &takeover.rounds {
             let runs = |p: &Progress| matches!(p.at, At::Running { round: id, .. } if id == round.id);
@@ -311,13 +315,13 @@ impl Master {
         let alone = alone.filter(|f| f.subject.transition != Transition::ForcedLeaving);
         let known = alone.or(known);
         let round = known.and_then(|f| rounds.iter().find(|r| r.id == f.round));
-        let takers = round.map_or(NodeSet::EMPTY, |r| r.participants);
         let (top, overtakes) = match known {
             // Where survivors have it, not where it has levels: it may have been joining, and of this node's own former
             // life the map knows nothing.
             None => (self.map.highest_present(n), None),
-            Some(f) => self.heard_of(n, &f, takers, alone.is_some()),
+            Some(f) => self.heard_of(n, &f, round, alone.is_some()),
         };
+        let takers = round.map_or(NodeSet::EMPTY, |r| r.participants);
         let first = self.first_forced(n, top);
         Progress { top, overtakes, aborts_at: takers, ..Progress::new(Transition::ForcedLeaving, incarnation, first) }
     }
@@ -327,11 +331,15 @@ impl Master {
         &mut self,
         n: NodeId,
         f: &Furthest,
-        takers: NodeSet,
+        round: Option<&Round>,
         is_local: bool,
     ) -> (Option<LevelOrder>, Option<Overtaken>) {
         let last = self.map.get(f.level).map_or(1, |e| e.barriers.of(f.subject.transition));
-        let through = f.barrier + 1 >= last && takers.and(self.view.members()).is_subset(f.acked);
+        // Of those who took part a later life knows nothing, and is not waited for.
+        let takers = round.map_or(NodeSet::EMPTY, |r| self.takers(r));
+        let is_higher = !is_local && self.map.highest_present(n) > Some(f.level);
+        let through = f.barrier + 1 >= last && takers.is_subset(f.acked)
+            || f.subject.transition == Transition::Joining && is_higher;
         let overtaken = |was, round| Some(Overtaken { level: f.level, was, round });
         let under_way = match f.subject.transition {
             Transition::Joining => overtaken(NodeState::Joining, Some(f.round)),

@@ -155,6 +155,8 @@ struct Sight {
     turn_us: (u64, u64),
     /// The last stand-still: its beginning by the run's time, its end by the own clock.
     stood_us: Option<(u64, u64)>,
+    /// By node: the newest life that it was heard of, and since when in the run.
+    heard: BTreeMap<u8, (Incarnation, u64)>,
 }
 
 impl Sight {
@@ -444,10 +446,15 @@ impl Looks {
     }
 
     /// A machine's node takes a datagram for genuine. Says so if that life is over, by what it had read two beats ago.
-    pub fn takes(&self, m: usize, datagram: &[u8]) -> Option<String> {
+    pub fn takes(&mut self, m: usize, datagram: &[u8]) -> Option<String> {
         let frame = Envelope::new_checked(datagram).ok()?;
         let Repr { from, incarnation, nonce, .. } = *frame.repr();
-        let sight = self.sights.get(m)?;
+        let sight = self.sights.get_mut(m)?;
+        let now = (incarnation, sight.turn_us.0);
+        let heard = sight.heard.entry(from.get()).or_insert(now);
+        if heard.0 < incarnation {
+            *heard = now;
+        }
         let still = sight.still.get(&from.get())?;
         let (life, of_life, _) = still.newest?;
         let is_over = incarnation < life || incarnation == life && nonce != of_life;
@@ -457,15 +464,14 @@ impl Looks {
     }
 
     /// A machine's node says, at `now_us` of its own clock, what rests on what it read. Tells what it had not read.
-    /// `ended`: whether a life's clean mark stands. `on_since`: when in the run a node was switched
-    /// on, if it goes on.
+    /// `ended`: whether a life's clean mark stands. `life`: which life of a node goes on.
     pub fn claimed(
         &mut self,
         m: usize,
         now_us: u64,
         claim: Claim,
         ended: impl Fn(NodeId, Incarnation) -> bool,
-        on_since: impl Fn(NodeId) -> Option<u64>,
+        life: impl Fn(NodeId) -> Option<Incarnation>,
     ) -> Option<String> {
         let Timing { net_suspect, disk_suspect, lease, dead, .. } = self.timing;
         let sight = self.sights.get_mut(m)?;
@@ -482,9 +488,9 @@ impl Looks {
             Claim::Unheard(peer) => {
                 let (began_us, stood_us) = sight.stood_us?;
                 let listened_us = now_us.saturating_sub(stood_us);
-                // A new life of it, and one that ended, is told at once; also one that it had not heard of before.
-                let same_life =
-                    on_since(peer).is_some_and(|since_us| since_us + u64::from(net_suspect) * 1000 < began_us);
+                // A new life of it, and one that ended, is told at once, whether it is heard or read of.
+                let known = sight.heard.get(&peer.get()).filter(|(_, since_us)| *since_us <= began_us);
+                let same_life = known.is_some_and(|(heard, _)| life(peer) == Some(*heard));
                 let early = same_life && listened_us < u64::from(net_suspect) * 1000;
                 early.then(|| {
                     format!("node {m} suspects node {peer} by the network {listened_us} us after its own stand-still")

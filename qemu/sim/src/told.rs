@@ -31,11 +31,11 @@ impl World {
                 matches!(block, Some(Block::Good(h)) if h.clean && h.incarnation == life)
             };
             // With two machines under one node id nobody knows who was heard.
-            let on_since = |n: NodeId| {
+            let life = |n: NodeId| {
                 let machine = self.machines.iter().find(|machine| machine.plays == n && machine.node().is_some())?;
-                (self.double.is_none() && machine.hung_at.is_none()).then_some(machine.booted_at)
+                machine.node()?.incarnation().filter(|_| self.double.is_none() && machine.hung_at.is_none())
             };
-            if let Some(what) = self.looks.claimed(m, now.0, claim, ended, on_since).filter(|_| !self.looks.blind) {
+            if let Some(what) = self.looks.claimed(m, now.0, claim, ended, life).filter(|_| !self.looks.blind) {
                 self.fail(what);
             }
             if let Claim::Removed(victim, life) = claim

@@ -112,6 +112,24 @@ fn a_work_thread_that_never_returns_is_seen_and_put_out_by_its_deadline() {
 }
 
 #[test]
+fn a_deadline_that_ends_while_words_have_no_room_waits_for_room_without_spinning() {
+    let (mut w, jobs) = three_members(6, 50);
+    threads(&mut w, 1, jobs[1], HANGS);
+    w.call(n(0), |e, ctx| e.start(jobs[0], 3, b"", ctx)).unwrap();
+    w.run_for(10 * MS);
+    // Nobody orders any more, and what waits for that fills up.
+    w.kill(n(0), 200 * MS);
+    let is_full = |w: &mut World| w.call(n(1), |e, ctx| e.start(jobs[1], 0, b"", ctx)).is_err();
+    assert!((0..2000).any(|_| is_full(&mut w)), "2000 requests have room");
+    w.run_for(100 * MS);
+    assert_eq!(reasons(&w), [], "nobody can have heard of it");
+    w.settle();
+    let mut why = reasons(&w);
+    why.sort_by_key(|reason| *reason == Reason::Deadline);
+    assert_eq!(why, [Reason::NodeFailed, Reason::Deadline]);
+}
+
+#[test]
 fn a_member_that_does_not_take_slows_its_groups_senders_and_nobody_else() {
     let (mut w, jobs) = three_members(5, 0);
     let others = [0, 1].map(|i| w.register(i, "quick", "q", 0));

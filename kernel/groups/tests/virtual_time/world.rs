@@ -436,6 +436,8 @@ impl World {
             Event::Tick { node, life } if self.has(node, life) => {
                 self.nodes[node.index()].as_mut().expect("it runs").ticks_at = u64::MAX;
                 self.call(node, |e, ctx| e.handle_timeout(ctx));
+                let spins = self.nodes[node.index()].as_ref().is_some_and(|up| up.ticks_at <= self.now);
+                assert!(!spins, "node {node} wants time at {} again, and has just had it", self.now);
             }
             Event::Disk { node, life, result } if self.has(node, life) => {
                 let up = self.nodes[node.index()].as_mut().expect("it runs");
