@@ -5,11 +5,12 @@
 //! Because only one request is under way, a scan that begins after a write's completion is a look *after* that write:
 //! what Dekker, Disk Paxos and the lease all ask for.
 
+use heapless::Vec;
 use quorate_base::capacity::{READ_RECORDS_MAX, RECORD_BYTES, RECORD_PITCH};
 use quorate_base::text::format_cut;
 use quorate_base::{Ballot, DiskError, DiskOp, Event, HaltReason, Instant, NodeId, Trace, View, ViewName};
 use quorate_database::layout::{self, Region};
-use quorate_database::{BallotBlock, Block, Flag, Heartbeat, Predecessor, RecordError};
+use quorate_database::{BallotBlock, BallotHead, Block, Flag, Heartbeat, Predecessor, RecordError, newer_slot};
 
 use crate::api::LockEvent;
 use crate::ballot::Phase;
@@ -60,6 +61,12 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    fn take(&mut self, block: &BallotBlock) {
+        self.ballot = block.accepted;
+        self.view.clone_from(&block.view);
+        self.predecessor.clone_from(&block.predecessor);
+    }
+
     pub(crate) fn name(&self) -> ViewName {
         ViewName { ballot: self.ballot, number: self.view.number }
     }
@@ -83,8 +90,9 @@ pub(crate) struct Scan {
     pub count: u16,
     /// Records below this are read one by one.
     pub single_below: u64,
-    /// The slot 0 of the node whose slot 1 comes next.
-    pub first_slot: Block<BallotBlock>,
+    /// The slot 0 of the node whose slot 1 comes next, and its bytes if it is valid.
+    pub first_slot: Block<BallotHead>,
+    pub first_bytes: Vec<u8, RECORD_BYTES>,
     /// A slot of that node is damaged, and was not when it was read before.
     pub fresh_damage: bool,
     pub look: Look,
@@ -194,15 +202,18 @@ impl MasterLock {
             }
             Region::Ballot(node, slot) => {
                 let block = match bytes {
-                    Ok(bytes) => self.blanks.judge(bytes, BallotBlock::decode(bytes, self.cluster, node, slot)),
+                    Ok(bytes) => self.blanks.judge(bytes, BallotBlock::decode_head(bytes, self.cluster, node, slot)),
                     Err(error) => Block::Unreadable(error),
                 };
                 self.note_bad(node, 1 + usize::from(slot & 1), at, &block, trace);
+                let bytes = bytes.ok().filter(|_| block.good().is_some()).unwrap_or_default();
                 if slot == 0 {
                     self.scan.first_slot = block;
+                    self.scan.first_bytes.clear();
+                    // A record, and as long as one.
+                    let _ = self.scan.first_bytes.extend_from_slice(bytes);
                 } else {
-                    let first = core::mem::take(&mut self.scan.first_slot);
-                    self.take_ballot(now, node, first, block, trace);
+                    self.take_ballot(now, node, &block, bytes, trace);
                 }
             }
             _ => {}
@@ -314,18 +325,19 @@ impl MasterLock {
         &mut self,
         now: Instant,
         node: NodeId,
-        first: Block<BallotBlock>,
-        second: Block<BallotBlock>,
+        second: &Block<BallotHead>,
+        second_bytes: &[u8],
         trace: &mut Trace<'_>,
     ) {
+        let first = &core::mem::take(&mut self.scan.first_slot);
         let whole = !first.is_unknown() && !second.is_unknown();
-        let given = ![&first, &second].into_iter().any(|b| matches!(b, Block::Unreadable(_)));
-        let sequence = [&first, &second].into_iter().filter_map(|b| b.good()).map(|b| b.sequence).max().unwrap_or(0);
+        let slots = [first, second];
+        let given = !slots.into_iter().any(|b| matches!(b, Block::Unreadable(_)));
+        let sequence = slots.into_iter().filter_map(|b| b.good()).map(|b| b.sequence).max().unwrap_or(0);
         // Sequences only grow: both slots are readable, and the newest is not there any more.
         let stale = whole && sequence < self.peers[node.index()].sequence;
         self.note_stale(node, 1, layout::ballot(node, 0), stale, trace);
         let written = &mut self.peers[node.index()].written;
-        let slots = [&first, &second];
         // A slot that once had something in it is not blank again.
         let hidden = [0, 1].map(|s| slots[s].is_hidden() || written[s] && matches!(slots[s], Block::Blank));
         for (was, block) in written.iter_mut().zip(slots) {
@@ -341,16 +353,12 @@ impl MasterLock {
         let mine = node == self.me && self.own_known;
         let unknown = first.is_unknown() && second.is_unknown();
         let known = mine || settled && !unknown || !self.rules.keep(Rule::UnknownIsNotEmpty);
-        let (slot, mut chosen) = match (first, second) {
-            (Block::Good(a), Block::Good(b)) if b.sequence > a.sequence => (1, Some(b)),
-            (Block::Good(a), _) => (0, Some(a)),
-            (_, Block::Good(b)) => (1, Some(b)),
-            _ => (1, None),
-        };
+        let slot = newer_slot(slots).unwrap_or(1);
+        let chosen = slots[usize::from(slot)].good();
         self.scan.complete &= known;
         let peer = &mut self.peers[node.index()];
         peer.ballot_known = known;
-        if let Some(block) = &chosen {
+        if let Some(block) = chosen {
             if block.sequence > peer.sequence {
                 peer.sequence = block.sequence;
                 peer.accepted = block.accepted_name();
@@ -364,25 +372,34 @@ impl MasterLock {
         // What this node promised may stand where it cannot read it now.
         let promised = if node == self.me { peer.promised.max(self.own.promised) } else { peer.promised };
         self.scan.look.promised = self.scan.look.promised.max(promised);
+        // The views are built where they tell something new.
+        let best = self.scan.look.best.ballot;
+        let wanted = chosen.is_some_and(|block| block.accepted > best) || node == self.me && self.scan.adopt;
+        let bytes = if slot == 0 { &*self.scan.first_bytes } else { second_bytes };
+        let decode = || BallotBlock::decode(bytes, self.cluster, node, slot);
+        let whole = if wanted { decode() } else { Block::Unread };
         if node == self.me {
             let last_hidden = hidden[usize::from(self.own_slot & 1)];
-            self.take_own_ballot(slot, chosen.as_ref(), known, (given, last_hidden));
+            self.take_own_ballot((slot, chosen), whole.good(), known, (given, last_hidden));
             // What cannot be read may stand there, and exclude this node.
             if self.own_known && !(self.scan.own_ballot_lost && given) {
-                chosen = Some(self.own.clone());
+                if self.own.accepted > best {
+                    self.scan.look.best.take(&self.own);
+                }
+                return;
             }
         }
-        if let Some(block) = chosen
-            && block.accepted > self.scan.look.best.ballot
+        if let Block::Good(block) = &whole
+            && block.accepted > best
         {
-            self.scan.look.best = Accepted { ballot: block.accepted, view: block.view, predecessor: block.predecessor };
+            self.scan.look.best.take(block);
         }
     }
 
     fn take_own_ballot(
         &mut self,
-        slot: u8,
-        chosen: Option<&BallotBlock>,
+        (slot, chosen): (u8, Option<&BallotHead>),
+        whole: Option<&BallotBlock>,
         known: bool,
         (given, last_hidden): (bool, bool),
     ) {
@@ -395,7 +412,7 @@ impl MasterLock {
             (self.scan.adopt, self.own_seen) = (false, false);
         } else if self.scan.adopt {
             if known {
-                self.own = chosen.cloned().unwrap_or_default();
+                self.own = whole.cloned().unwrap_or_default();
                 (self.own_slot, self.own_seen) = (slot, true);
             }
         } else if self.own_known {

@@ -7,6 +7,7 @@
 use core::hash::{Hash, Hasher};
 
 use quorate_base::{Incarnation, Instant, NodeId, View};
+use quorate_database::layout::Region;
 use quorate_database::{BallotBlock, Block, Heartbeat, Predecessor};
 
 use crate::cycle::{Accepted, Step};
@@ -136,8 +137,11 @@ impl MasterLock {
                 scan.marks,
             ));
             p.put(scan.foreign && scan.own_seen_before);
-            if let Block::Good(b) = &scan.first_slot {
-                p.ballot(b);
+            if scan.first_slot.good().is_some()
+                && let Region::Ballot(n, slot) = Region::of(scan.next.saturating_sub(1))
+                && let Block::Good(b) = BallotBlock::decode(&scan.first_bytes, self.cluster, n, slot)
+            {
+                p.ballot(&b);
             }
             p.put(scan.look.promised);
             p.accepted(&scan.look.best);
