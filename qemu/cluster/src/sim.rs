@@ -49,7 +49,7 @@ fn seeds(options: &SimOptions) -> End {
             "--trace, --report and --perfetto without a file take one seed: --seeds S..S+1".to_owned(),
         );
     }
-    let run = RunOptions { keep_trace: wanted, groups: options.groups, ..RunOptions::default() };
+    let run = RunOptions { keep_trace: wanted, groups: options.groups.then_some(true), ..RunOptions::default() };
     let begun = std::time::Instant::now();
     let mut trace = Vec::new();
     let mut done = 0u64;

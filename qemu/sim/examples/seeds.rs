@@ -22,7 +22,7 @@ fn main() {
         Some("reservation") => Some(FenceMethod::Reservation),
         _ => None,
     };
-    let groups = args.iter().any(|a| a == "groups");
+    let groups = args.iter().any(|a| a == "groups").then_some(true);
     let path = args.get(3).filter(|path| faults.is_none() && *path != "-" && *path != "groups");
     let options = RunOptions { keep_trace: path.is_some(), faults, fence, groups, ..RunOptions::default() };
     let began = std::time::Instant::now();

@@ -9,7 +9,8 @@ fn main() {
         eprintln!("give NODES SEED");
         std::process::exit(2);
     };
-    let options = RunOptions { groups: std::env::args().any(|a| a == "groups"), ..RunOptions::default() };
+    let options =
+        RunOptions { groups: std::env::args().any(|a| a == "groups").then_some(true), ..RunOptions::default() };
     match run_seed(seed, nodes as u8, &options) {
         Ok(_) => println!("seed {seed} holds"),
         Err(failure) => {

@@ -21,8 +21,8 @@ pub struct RunOptions {
     pub faults: Option<Faults>,
     /// How the cluster fences; `None`: the seed decides.
     pub fence: Option<FenceMethod>,
-    /// Group services on every node, with traffic; if not, the seed decides.
-    pub groups: bool,
+    /// Whether all nodes have group services, with traffic; `None`: the seed decides, and every eighth has them.
+    pub groups: Option<bool>,
     /// For how long things are damaged, ms of run time.
     pub damage_ms: u64,
     /// Keep the trace.
@@ -33,7 +33,7 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { faults: None, fence: None, groups: false, damage_ms: 15_000, keep_trace: false, invariant: None }
+        Self { faults: None, fence: None, groups: None, damage_ms: 15_000, keep_trace: false, invariant: None }
     }
 }
 

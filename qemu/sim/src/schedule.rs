@@ -147,7 +147,7 @@ impl Plan {
                 acts.sort_by_key(|step| step.at_us);
             }
         }
-        let groups = options.groups || traffic::is_drawn(seed);
+        let groups = options.groups.unwrap_or_else(|| traffic::is_drawn(seed));
         if groups {
             acts.extend(traffic::draw(seed, nodes, damage_us));
             acts.sort_by_key(|step| step.at_us);

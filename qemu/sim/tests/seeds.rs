@@ -35,7 +35,7 @@ fn random_faults_with_nine_nodes() {
 
 #[test]
 fn group_traffic_under_the_same_faults() {
-    let options = RunOptions { groups: true, ..RunOptions::default() };
+    let options = RunOptions { groups: Some(true), ..RunOptions::default() };
     for (range, nodes) in [(0..30, 2), (30..70, 3), (70..90, 5)] {
         match run_seeds(range, nodes, &options, |_| {}) {
             Ok(summary) => {
@@ -49,7 +49,7 @@ fn group_traffic_under_the_same_faults() {
 
 #[test]
 fn a_plan_carries_its_group_traffic_and_one_without_says_nothing_of_it() {
-    let with = Plan::draw(3, 3, &RunOptions { groups: true, damage_ms: 5_000, ..RunOptions::default() });
+    let with = Plan::draw(3, 3, &RunOptions { groups: Some(true), damage_ms: 5_000, ..RunOptions::default() });
     let text = with.to_text().unwrap();
     assert!(text.contains("groups = true") && text.contains("line = \"job load"), "{text}");
     assert_eq!(Plan::parse(&text).unwrap(), with);

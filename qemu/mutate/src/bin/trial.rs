@@ -71,7 +71,7 @@ impl Runner {
     }
 
     fn seeds(&self, arguments: Seeds, groups: bool) -> Found {
-        let options = RunOptions { groups, ..RunOptions::default() };
+        let options = RunOptions { groups: groups.then_some(true), ..RunOptions::default() };
         for seed in arguments.seeds {
             for &nodes in arguments.nodes.iter().filter(|n| !arguments.left_out.contains(&(seed, **n))) {
                 self.run(&Run::Seed { seed, nodes }, || {
