@@ -1,5 +1,6 @@
 //! Benchmarks. On QEMU: how long a boot, a failover, a leave and a transition step take, and what an idle node costs. In the
-//! simulator, without QEMU: how fast it is, and how times, messages and disk operations grow from 2 to 64 nodes.
+//! simulator, without QEMU: how fast it is, and how times, messages and disk operations grow from 2 to 64 nodes. Without
+//! either: what carries group traffic.
 //!
 //! On QEMU all times are the harness's, of the receipt of trace lines, so they include the serial port's delay; what is
 //! measured on a node's own clock says so. Targets are the design's.
@@ -16,6 +17,7 @@ mod scale;
 mod sim;
 mod sizes;
 mod step;
+mod streams;
 mod wire;
 
 use std::path::Path;
@@ -43,11 +45,13 @@ pub enum Bench {
     Wire,
     /// Group services under load: in virtual time, as host processes, on QEMU.
     Groups,
+    /// What carries group traffic: datagrams against streams of TCP, in virtual time and by processor time.
+    Streams,
 }
 
 impl Bench {
     /// All, with their names.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("boot", Self::Boot),
         ("failover", Self::Failover),
         ("idle", Self::Idle),
@@ -55,6 +59,7 @@ impl Bench {
         ("scale", Self::Scale),
         ("wire", Self::Wire),
         ("groups", Self::Groups),
+        ("streams", Self::Streams),
     ];
 
     /// Whether it runs machines.
@@ -117,6 +122,7 @@ pub fn run(
             Bench::Scale => scale::run(if short { 1 } else { 5 }, &mut report)?,
             Bench::Wire => wire::run(if short { 5 } else { 30 }, qemu()?, &mut report)?,
             Bench::Groups => groups::run(short, host, bed, &mut report)?,
+            Bench::Streams => streams::run(short, &mut report)?,
         }
     }
     Ok(report)
@@ -128,11 +134,11 @@ mod tests {
 
     #[test]
     fn benchmarks_are_chosen_by_name() {
-        assert_eq!(select(&[]).unwrap().len(), 7);
+        assert_eq!(select(&[]).unwrap().len(), 8);
         assert_eq!(select(&["idle".into(), "boot".into()]), Ok(vec![Bench::Idle, Bench::Boot]));
         assert_eq!(
             select(&["x".into()]),
-            Err("no benchmark `x`; there are boot, failover, idle, sim, scale, wire, groups".into())
+            Err("no benchmark `x`; there are boot, failover, idle, sim, scale, wire, groups, streams".into())
         );
     }
 }

@@ -43,17 +43,19 @@ pub(crate) fn run(seeds: u64, report: &mut Report) -> Result<(), Trouble> {
 }
 
 /// The time that this thread had a processor; the time that passed, where the system does not tell.
-struct Clock {
+pub(crate) struct Clock {
     began: Instant,
     ran_ns: Option<u64>,
 }
 
 impl Clock {
-    fn start() -> Self {
+    /// From now on.
+    pub(crate) fn start() -> Self {
         Self { began: Instant::now(), ran_ns: ran_ns() }
     }
 
-    fn seconds(&self) -> f64 {
+    /// Since then.
+    pub(crate) fn seconds(&self) -> f64 {
         match (self.ran_ns, ran_ns()) {
             (Some(before), Some(after)) => (after - before) as f64 / 1e9,
             _ => self.began.elapsed().as_secs_f64(),

@@ -61,7 +61,8 @@ pub enum Verb {
     },
     /// Measure
     Bench {
-        /// Which benchmarks; all if none is named
+        /// Which benchmarks; all if none is named: boot, failover, idle, sim, scale, wire, groups, streams (what carries
+        /// group services: datagrams against TCP)
         #[arg(value_name = "NAME")]
         names: Vec<String>,
         /// Write the figures to this file as well

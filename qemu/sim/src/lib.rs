@@ -49,7 +49,7 @@ mod turn;
 mod typed;
 mod watchdog;
 mod waylay;
-mod wire;
+pub mod wire;
 mod world;
 
 pub use database::Database;
@@ -57,7 +57,7 @@ pub use disk::Disk;
 pub use faults::{DiskFaults, Faults, LastWrite, NetFaults};
 pub use lie::{Lack, Lie};
 pub use machine::Machine;
-pub use network::Network;
+pub use network::{Arrival, Network};
 pub use plan::{Act, BadPlan, Blow, Broke, Moment, Noise, Plan, Role, Step, Who};
 pub use random::Random;
 pub use reservation::TargetKind;

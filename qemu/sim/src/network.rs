@@ -23,9 +23,10 @@ const BROADCAST: Mac = [0xff; 6];
 
 /// A frame at one receiver.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Arrival {
+pub struct Arrival {
     /// The machine.
     pub to: usize,
+    /// When, µs.
     pub at: u64,
     /// As it arrives.
     pub frame: Frame,
@@ -111,7 +112,7 @@ impl Network {
     }
 
     /// Where and when a frame of a machine arrives, and in what shape.
-    pub(crate) fn send(&mut self, now: u64, from: usize, frame: &Frame, random: &mut Random, out: &mut Vec<Arrival>) {
+    pub fn send(&mut self, now: u64, from: usize, frame: &Frame, random: &mut Random, out: &mut Vec<Arrival>) {
         self.frames += 1;
         if let Some(messages) = self.messages.get_mut(from)
             && frame.get(CHANNEL_AT) == Some(&(Channel::Membership as u8))

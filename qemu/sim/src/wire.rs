@@ -25,9 +25,9 @@ use smoltcp::socket::udp::{PacketBuffer, PacketMetadata};
 use smoltcp::time::Instant as WireInstant;
 
 /// An Ethernet address.
-pub(crate) type Mac = [u8; 6];
+pub type Mac = [u8; 6];
 /// An Ethernet frame, without its checksum. Its receivers share it.
-pub(crate) type Frame = Rc<[u8]>;
+pub type Frame = Rc<[u8]>;
 
 /// Longest frame, as on the real NIC.
 const FRAME_BYTES_MAX: usize = 1514;
@@ -35,7 +35,7 @@ const FRAME_BYTES_MAX: usize = 1514;
 const RING: usize = 64;
 
 /// The NIC address of a machine, as in the harness.
-pub(crate) const fn mac(machine: NodeId) -> Mac {
+pub const fn mac(machine: NodeId) -> Mac {
     [0x52, 0x54, 0x00, 0x51, 0x00, machine.get()]
 }
 
@@ -47,12 +47,43 @@ pub(crate) fn group_mac(node: NodeId) -> Mac {
 
 /// The NIC: what came and was not taken, what is to go out.
 #[derive(Debug, Default)]
-struct Nic {
+pub struct Nic {
     ring: VecDeque<Frame>,
     sent: Vec<Frame>,
 }
 
-struct Received(Frame);
+impl Nic {
+    /// A frame comes from the switch. False: the ring is full, the frame is lost.
+    pub fn deliver(&mut self, frame: Frame) -> bool {
+        let fits = self.ring.len() < RING;
+        if fits {
+            self.ring.push_back(frame);
+        }
+        fits
+    }
+
+    /// Whether all that came was taken.
+    pub fn is_drained(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Frames that go out.
+    pub fn take_sent(&mut self) -> Vec<Frame> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Gives the vector back, so that the next frames need no new one.
+    pub fn reuse(&mut self, mut sent: Vec<Frame>) {
+        sent.clear();
+        if self.sent.is_empty() {
+            self.sent = sent;
+        }
+    }
+}
+
+/// A frame that came.
+#[derive(Debug)]
+pub struct Received(Frame);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -60,7 +91,9 @@ impl RxToken for Received {
     }
 }
 
-struct Sending<'a>(&'a mut Vec<Frame>);
+/// Room for one that goes out.
+#[derive(Debug)]
+pub struct Sending<'a>(&'a mut Vec<Frame>);
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
@@ -130,18 +163,14 @@ impl Wire {
 
     /// A frame comes from the switch.
     pub fn deliver(&mut self, frame: Frame) {
-        if self.nic.ring.len() < RING {
-            self.nic.ring.push_back(frame);
-        } else {
-            self.overrun += 1;
-        }
+        self.overrun += u64::from(!self.nic.deliver(frame));
     }
 
     /// Moves frames both ways, if there are any, as the node image does.
     pub fn poll(&mut self, now: Instant) {
         self.now = now;
         if let Some(stack) = &mut self.stack
-            && (self.posted || !self.nic.ring.is_empty() || stack.poll_timeout(now) <= now)
+            && (self.posted || !self.nic.is_drained() || stack.poll_timeout(now) <= now)
         {
             self.posted = false;
             stack.poll(now, &mut self.nic);
@@ -159,15 +188,12 @@ impl Wire {
 
     /// Frames that go out.
     pub fn take_sent(&mut self) -> Vec<Frame> {
-        std::mem::take(&mut self.nic.sent)
+        self.nic.take_sent()
     }
 
     /// Gives the vector back, so that the next frames need no new one.
-    pub fn reuse(&mut self, mut sent: Vec<Frame>) {
-        sent.clear();
-        if self.nic.sent.is_empty() {
-            self.nic.sent = sent;
-        }
+    pub fn reuse(&mut self, sent: Vec<Frame>) {
+        self.nic.reuse(sent);
     }
 
     /// When [`Wire::poll`] is due without a frame.
@@ -192,7 +218,7 @@ impl Post for Wire {
 }
 
 /// A stack's memory, freed with the machine's life.
-fn memory() -> StackMemory<'static> {
+pub fn memory() -> StackMemory<'static> {
     StackMemory {
         sockets: SocketSet::new(vec![SocketStorage::EMPTY]),
         receive: PacketBuffer::new(vec![PacketMetadata::EMPTY; SLOTS], vec![0; RECEIVE_BYTES]),
