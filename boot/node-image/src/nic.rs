@@ -1,8 +1,9 @@
 //! The NIC, of whichever kind the machine has, as one device.
 //!
 //! An 82540EM interrupts by its line, which others may share and whose wiring firmware may tell wrongly. So the handler only
-//! masks the line and wakes the node's task; the task acknowledges the device and unmasks the line. Until the first interrupt
-//! of the device has come, and again if the line turns out to be busy with others, the NIC is looked at every [`POLL_US`].
+//! masks the line and wakes the node's task; the task acknowledges the device and unmasks the line. The device is asked for
+//! one interrupt at the start. Until the first has come, and again if the line turns out to be busy with others, the NIC is
+//! looked at every [`POLL_US`].
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -61,8 +62,11 @@ impl Nic {
     }
 
     /// An 82540EM, with its line routed if there is one.
-    pub fn e1000(adapter: PciE1000, wiring: &Platform) -> Self {
-        if !route(adapter.interrupt_mode(), wiring) {
+    pub fn e1000(mut adapter: PciE1000, wiring: &Platform) -> Self {
+        if route(adapter.interrupt_mode(), wiring) {
+            // The first frame may take long, a second on QEMU's model: the line is proven without one.
+            adapter.raise();
+        } else {
             defmt::info!("NIC: it has no interrupt line, and is polled");
         }
         Self::E1000 { adapter, proven: false, foreign: 0 }

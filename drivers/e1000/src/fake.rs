@@ -11,8 +11,8 @@ use quorate_bus::port::InterruptMode;
 use quorate_bus::registers::Registers;
 
 use crate::registers::{
-    CARRIER, CTRL, CTRL_RESET, DONE, EERD, END_OF_FRAME, END_OF_PACKET, ICR, IMC, IMS, LINKED, RCTL, RDBAH, RDBAL, RDH,
-    RDLEN, RDT, RECEIVE_ON, REPORT_STATUS, STATUS, TCTL, TDBAH, TDBAL, TDH, TDLEN, TDT,
+    CARRIER, CTRL, CTRL_RESET, DONE, EERD, END_OF_FRAME, END_OF_PACKET, ICR, ICS, IMC, IMS, LINKED, RCTL, RDBAH, RDBAL,
+    RDH, RDLEN, RDT, RECEIVE_ON, REPORT_STATUS, STATUS, TCTL, TDBAH, TDBAL, TDH, TDLEN, TDT,
 };
 use crate::{E1000, InitError};
 
@@ -210,6 +210,7 @@ impl Registers for Device {
                     state.words.insert(CTRL, CTRL_RESET);
                 }
             }
+            ICS => state.causes |= value,
             IMS => state.enabled |= value,
             IMC => state.enabled &= !value,
             TDT => {

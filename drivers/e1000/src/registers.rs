@@ -28,6 +28,8 @@ pub(crate) const EEPROM_DONE: u32 = 1 << 4;
 pub(crate) const ICR: usize = 0x00c0;
 /// Least time between interrupts; 0 is none.
 pub(crate) const ITR: usize = 0x00c4;
+/// Interrupt causes to set.
+pub(crate) const ICS: usize = 0x00c8;
 /// Interrupts to let through.
 pub(crate) const IMS: usize = 0x00d0;
 /// Interrupts to hold back.

@@ -199,6 +199,16 @@ fn the_line_is_up_from_a_frame_until_it_is_acknowledged() {
 }
 
 #[test]
+fn the_line_is_raised_without_a_frame_and_acknowledged_once() {
+    let (device, mut adapter) = pair();
+    assert!(!device.line());
+    adapter.raise();
+    assert!(device.line());
+    assert!(adapter.acknowledge());
+    assert!(!device.line() && !adapter.acknowledge() && !adapter.has_work());
+}
+
+#[test]
 fn carrier_is_read_from_the_status_and_a_device_that_is_gone_has_none() {
     let (device, mut adapter) = pair();
     assert!(adapter.has_carrier());
