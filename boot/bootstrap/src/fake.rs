@@ -13,7 +13,7 @@ use quorate_database::gpt::{Entry, Header, table_checksum};
 use quorate_database::kernel_slot::{Checksum, KERNELS_TYPE, partition_bytes};
 use quorate_database::layout::{PARTITION_BYTES, PARTITION_TYPE};
 use quorate_database::{
-    BallotBlock, BootChoice, ClusterKey, Heartbeat, InstalledKernel, KernelSlot, MachineId, Name, NodeConfig,
+    BallotBlock, Blanks, BootChoice, ClusterKey, Heartbeat, InstalledKernel, KernelSlot, MachineId, Name, NodeConfig,
     Predecessor, Raw, Superblock, layout,
 };
 
@@ -21,7 +21,7 @@ use crate::disk::{Blocks, Database, ReadFailed};
 use crate::elf;
 use crate::node::superblock;
 use crate::slot::Bad;
-use crate::{Machine, Refusal, ThisNode, choose, command_line, standing, this_node};
+use crate::{Machine, Refusal, Standing, ThisNode, choose, command_line, standing, this_node};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(*b"0123456789abcdef");
 const NODES: u8 = 3;
@@ -278,13 +278,46 @@ fn a_disk_made_before_there_were_kernels_says_so() {
     assert!(matches!(fake.boot(&Fake::machine(1)), Err(Refusal::NoKernels(..))));
 }
 
+fn ask(fake: &mut Fake) -> Standing {
+    let database = Database::find(fake).unwrap();
+    let superblock = superblock(fake, &database).unwrap();
+    standing(fake, &database, &superblock)
+}
+
+#[test]
+fn zeros_are_damage_where_blanks_are_sealed() {
+    for (blanks, unknown) in [(Blanks::Zeros, 0), (Blanks::Sealed, 1)] {
+        let mut fake = Fake::new(512);
+        let database = Database::find(&mut fake).unwrap();
+        let sealed = Superblock { blanks, ..superblock(&mut fake, &database).unwrap() };
+        for copy in [0, 1] {
+            fake.put(layout::superblock(copy), &sealed.encode(copy));
+        }
+        for (at, raw) in blanks.records(CLUSTER, NODES) {
+            fake.put(at, &raw);
+        }
+        assert_eq!(ask(&mut fake), Standing::default(), "{blanks:?}");
+        fake.put(layout::heartbeat(node(1)), &[0; 512]);
+        assert_eq!(ask(&mut fake).unknown, unknown, "{blanks:?}");
+        // A view that node 2 accepted: node 1 may have promised above it in the slots that are zeros now.
+        let ballot = Ballot::NONE.next_for(node(2)).unwrap();
+        let (before, view) = (View::empty(4), View::empty(5));
+        let predecessor = Predecessor { ballot, view: before.clone() };
+        let (promised, accepted) = (ballot, ballot);
+        let accepted =
+            BallotBlock { sequence: 1, promised, accepted, view: view.clone(), predecessor, ..BallotBlock::default() };
+        fake.put(layout::ballot(node(2), 0), &accepted.encode(CLUSTER, node(2), 0).unwrap());
+        assert_eq!(ask(&mut fake).view, Some((ballot, view.clone())), "{blanks:?}");
+        for slot in [0, 1] {
+            fake.put(layout::ballot(node(1), slot), &[0; 512]);
+        }
+        let trusted = if blanks == Blanks::Sealed { before } else { view };
+        assert_eq!(ask(&mut fake).view, Some((ballot, trusted)), "{blanks:?}");
+    }
+}
+
 #[test]
 fn the_standing_is_the_newest_view_that_may_be_trusted() {
-    let ask = |fake: &mut Fake| {
-        let database = Database::find(fake).unwrap();
-        let superblock = superblock(fake, &database).unwrap();
-        standing(fake, &database, &superblock)
-    };
     let mut fake = Fake::new(512);
     assert_eq!(ask(&mut fake).view, None);
     let ballot = Ballot::NONE.next_for(node(2)).unwrap();

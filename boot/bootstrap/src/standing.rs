@@ -28,13 +28,14 @@ impl Standing {
 
 /// Reads heartbeats and ballots of all configured nodes, the ballots twice.
 pub fn standing(disk: &mut dyn Blocks, database: &Database, superblock: &Superblock) -> Standing {
+    let (cluster, blanks) = (superblock.cluster, superblock.blanks);
     let mut standing = Standing::default();
     let mut place = [0; PITCH];
     let mut marks: Vec<ViewName, NODES_MAX> = Vec::new();
     let mut best: Option<BallotBlock> = None;
     for node in NodeId::first(superblock.nodes) {
         let outcome = database.record(disk, layout::heartbeat(node), &mut place);
-        match block(outcome, || Heartbeat::decode(&place, superblock.cluster, node)) {
+        match block(outcome, || blanks.judge(&place, Heartbeat::decode(&place, cluster, node))) {
             // There is room for as many as a superblock can configure.
             Block::Good(heartbeat) => drop(marks.push(heartbeat.committed)),
             Block::Blank => {}
@@ -42,7 +43,7 @@ pub fn standing(disk: &mut dyn Blocks, database: &Database, superblock: &Superbl
         }
         for slot in [0, 1] {
             let outcome = database.record(disk, layout::ballot(node, slot), &mut place);
-            let found = block(outcome, || BallotBlock::decode(&place, superblock.cluster, node, slot));
+            let found = block(outcome, || BallotBlock::decode(&place, cluster, node, slot));
             if let Block::Good(found) = found
                 && found.accepted != Ballot::NONE
                 && best.as_ref().is_none_or(|b| rank(&found) > rank(b))
@@ -77,7 +78,8 @@ fn promised(
     for node in NodeId::first(superblock.nodes) {
         let mut head = |slot: u8| -> Block<BallotHead> {
             let outcome = database.record(disk, layout::ballot(node, slot), place);
-            block(outcome, || BallotBlock::decode_head(place, superblock.cluster, node, slot))
+            let judge = |found| superblock.blanks.judge(place, found);
+            block(outcome, || judge(BallotBlock::decode_head(place, superblock.cluster, node, slot)))
         };
         let (first, second) = (head(0), head(1));
         let newest = match newer_slot([&first, &second]) {

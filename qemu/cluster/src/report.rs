@@ -1,5 +1,6 @@
 //! `cargo cluster report`, and `--report` and `--perfetto` of `run` and `sim`: traces as pictures.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ impl Pictures {
     }
 }
 
+/// How many of the lines that are left out are told one by one.
+const DAMAGED_TOLD: usize = 10;
+
 /// Runs `report`.
 pub fn report(options: &ReportOptions) -> End {
     let path = &options.trace;
@@ -25,6 +29,12 @@ pub fn report(options: &ReportOptions) -> End {
     };
     if let Some(number) = trace.cut_off {
         eprintln!("{}: line {number}, the last one, is cut off; the report ends before it", path.display());
+    }
+    for damaged in trace.damaged.iter().take(DAMAGED_TOLD) {
+        eprintln!("{}: {damaged}; the report leaves it out", path.display());
+    }
+    if let more @ 1.. = trace.damaged.len().saturating_sub(DAMAGED_TOLD) {
+        eprintln!("{}: {more} more of its lines are no trace lines; the report leaves them out", path.display());
     }
     let beside = || options.perfetto.is_none().then(|| path.with_extension("html"));
     let pictures = Pictures { report: options.output.clone().or_else(beside), perfetto: options.perfetto.clone() };
@@ -66,7 +76,12 @@ pub fn draw_text(pictures: &Pictures, title: &str, lines: &[String]) -> Result<(
         return Ok(());
     }
     let trace = Trace::parse(lines.join("\n").as_bytes());
-    let trace = trace.map_err(|error| End::CannotRun(format!("the trace of {title}: {error}")))?;
+    let no_trace = |what: &dyn Display| End::CannotRun(format!("the trace of {title}: {what}"));
+    let trace = trace.map_err(|error| no_trace(&error))?;
+    // Nobody but this program wrote it.
+    if let Some(damaged) = trace.damaged.first() {
+        return Err(no_trace(damaged));
+    }
     draw_trace(pictures, title, &trace)
 }
 

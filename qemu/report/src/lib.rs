@@ -5,7 +5,8 @@
 //!                                             └──▶ perfetto  Chrome trace events, as JSON
 //! ```
 //!
-//! * [`Trace`] reads a trace file; a damaged line is an error that names it, a last line that was cut off is not.
+//! * [`Trace`] reads a trace file; a damaged line and a last line that was cut off are left out, and both are told. It proves
+//!   nothing: that is for `quorate-check`, which refuses such a trace.
 //! * [`Timeline`] is what the lines mean: lives, terms of masters, transitions, rounds, and which acknowledgement answers
 //!   which notification. It judges nothing: that is `quorate-check`'s.
 #![forbid(unsafe_code)]
@@ -24,7 +25,7 @@ mod transition;
 pub use life::{Fault, Life, LifeEnd, Spell, SpellKind, Term};
 pub use page::page;
 pub use perfetto::perfetto;
-pub use read::{ReadError, Trace};
+pub use read::{Damaged, ReadError, Trace};
 pub use round::{Round, Step, StepEnd};
 pub use timeline::{LevelName, Timeline, Verdict};
 pub use transition::{Stage, Stay, Transition, TransitionEnd, Waited};

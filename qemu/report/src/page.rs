@@ -58,7 +58,7 @@ pub fn page(trace: &Trace, timeline: &Timeline, title: &str) -> String {
         "style" => STYLE.to_owned(),
         "verdict" => verdict(timeline),
         "facts" => table::facts(trace, timeline),
-        "failures" => table::failures(timeline),
+        "failures" => table::failures(trace, timeline),
         "transitions" => table::transitions(timeline),
         "terms" => table::terms(timeline),
         "ends" => table::ends(timeline),
@@ -106,6 +106,23 @@ mod tests {
         assert!(page.contains(r"\u003c/script>\u003cscript>alert(1)"), "in the data");
         assert!(!page.contains("<!-- @@"));
         assert!(page.contains("<title>a &lt;b&gt; &amp; &quot;c&quot;"));
+    }
+
+    #[test]
+    fn lines_that_are_left_out_are_told_near_the_top() {
+        let line = EVIL.replace("@@data@@", "");
+        assert!(!of(&line).contains("damaged and left out"));
+        let one = of(&format!("{line}\n{{\n{line}\n"));
+        let told = one.find("1 line of the trace is damaged and left out").unwrap();
+        assert!(one.find("</header>").unwrap() < told && told < one.find("<section").unwrap(), "above the lanes");
+        assert!(one.contains("<li>line 2 is no trace line: no JSON object: EOF"));
+        let evil = "\"</li><script>alert(2)</script>\"\n".repeat(12);
+        let many = of(&format!("{line}\n{evil}{line}\n"));
+        assert!(many.contains("12 lines of the trace are damaged and left out"));
+        assert_eq!(many.matches("<li>line ").count(), 5);
+        assert!(many.contains("<li>line 6 ") && many.contains("<li>and 7 more</li>"));
+        assert!(many.contains("&lt;/li&gt;&lt;script&gt;alert(2)"), "as text");
+        assert_eq!(many.matches("<script").count(), 2, "the data and the script");
     }
 
     #[test]

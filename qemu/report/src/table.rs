@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::life::LifeEnd;
 use crate::page::Escaped;
-use crate::read::Trace;
+use crate::read::{Damaged, Trace};
 use crate::time::{At, Took};
 use crate::timeline::{LevelName, Timeline, Verdict};
 use crate::transition::{Stage, Transition, TransitionEnd, Waited};
@@ -55,7 +55,7 @@ pub(crate) fn facts(trace: &Trace, timeline: &Timeline) -> String {
 }
 
 /// What did not hold, and what the trace lacks.
-pub(crate) fn failures(timeline: &Timeline) -> String {
+pub(crate) fn failures(trace: &Trace, timeline: &Timeline) -> String {
     let mut out = String::new();
     if let Verdict::Failed(what) = &timeline.verdict {
         for what in what {
@@ -65,7 +65,30 @@ pub(crate) fn failures(timeline: &Timeline) -> String {
     if let Some(number) = timeline.cut_off {
         put!(out, "<p class=\"failure\">The trace is cut off in line {number}; what came after it is not shown.</p>");
     }
+    damaged(&trace.damaged, &mut out);
     out
+}
+
+/// How many of the lines that were left out are named one by one.
+const DAMAGED_SHOWN: usize = 5;
+
+/// Which lines were left out, and why.
+fn damaged(lines: &[Damaged], out: &mut String) {
+    let how_many = match lines.len() {
+        0 => return,
+        1 => "1 line of the trace is".to_owned(),
+        n => format!("{n} lines of the trace are"),
+    };
+    put!(out, "<div class=\"failure\">{how_many} damaged and left out: ");
+    out.push_str("what such a line told is not shown, and what it would have answered looks unanswered.<ul>");
+    for line in lines.iter().take(DAMAGED_SHOWN) {
+        put!(out, "<li>{}</li>", Escaped(&line.to_string()));
+    }
+    match lines.len().saturating_sub(DAMAGED_SHOWN) {
+        0 => {}
+        more => put!(out, "<li>and {more} more</li>"),
+    }
+    out.push_str("</ul></div>");
 }
 
 /// Duration of each transition by level, and who was waited for.

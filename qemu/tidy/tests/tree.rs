@@ -2,7 +2,7 @@
 
 use quorate_tidy::rules::{FILE_RULES, UNSAFE_FILES, forbids_unsafe};
 use quorate_tidy::source::words;
-use quorate_tidy::{dependencies, layout, tree};
+use quorate_tidy::{dependencies, documents, layout, tree};
 use std::process::Command;
 
 fn assert_none(rule: &str, found: Vec<String>) {
@@ -73,6 +73,21 @@ fn names_manifests_and_texts_keep_the_rules() {
     assert_none("manifests", manifests);
     assert_none("scenarios", scenarios);
     assert_none("places", places);
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    let files = tree::files().unwrap();
+    let documents: Vec<&String> = files.iter().filter(|path| path.ends_with(".md")).collect();
+    for named in ["README.md", "kernel/PROTOCOL.md", "kernel/GLOSSARY.md", "kernel/ARCHITECTURE.md", "kernel/README.md"]
+    {
+        assert!(documents.iter().any(|path| *path == named), "{named}");
+    }
+    let gone = |path: &&String| {
+        let text = tree::text(path).unwrap().unwrap_or_default();
+        documents::names_what_is_there(path, &text, &files)
+    };
+    assert_none("documents", documents.iter().flat_map(gone).collect());
 }
 
 /// Issue 6: what a hobby OS takes is to be seen at a glance.

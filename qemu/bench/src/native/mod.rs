@@ -41,7 +41,7 @@ fn other(what: impl std::fmt::Display) -> Error {
     Error::other(what.to_string())
 }
 
-/// Makes an empty membership database in a file.
+/// Makes an empty membership database in a file, as `cargo cluster db create` does.
 fn create(path: &Path, nodes: u8) -> Result<()> {
     let mut random = [0; 48];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
@@ -57,12 +57,15 @@ fn create(path: &Path, nodes: u8) -> Result<()> {
         fence: FenceMethod::Lease,
         preempted: Preempted::default(),
         registrants: Registrants::default(),
-        blanks: Blanks::default(),
+        blanks: Blanks::Sealed,
         key: ClusterKey(key.try_into().map_err(other)?),
         key_epoch: 0,
     };
     let file = File::create(path)?;
     file.set_len(layout::PARTITION_BYTES)?;
+    for (at, blank) in superblock.blanks.records(cluster, nodes) {
+        file.write_all_at(&blank, at * RECORD_PITCH)?;
+    }
     for node in NodeId::first(nodes) {
         let name = Name::new(&format!("process-{node}")).map_err(other)?;
         file.write_all_at(&NodeConfig::named(name).encode(cluster, node), layout::config(node) * RECORD_PITCH)?;
@@ -192,5 +195,42 @@ impl crate::groups::Consoles for Native {
     fn rest(&mut self) -> std::result::Result<(), quorate_scenario::Trouble> {
         std::thread::sleep(Duration::from_millis(5));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_database::sealed::header;
+    use quorate_database::{BallotBlock, Block, Heartbeat, Identity};
+
+    #[test]
+    fn what_no_node_has_written_is_sealed() {
+        let path = std::env::temp_dir().join(format!("quorate-native-database-{}", std::process::id()));
+        create(&path, 3).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let at = |record: u64| &bytes[usize::try_from(record * RECORD_PITCH).unwrap()..];
+        let Some(cluster) = header(at(layout::superblock(0))).map(|header| header.cluster) else {
+            panic!("there is no superblock")
+        };
+        for copy in [0, 1] {
+            let Block::Good(superblock) = Superblock::decode(at(layout::superblock(copy)), copy) else {
+                panic!("copy {copy} of the superblock is no good")
+            };
+            assert_eq!((superblock.cluster, superblock.blanks), (cluster, Blanks::Sealed));
+        }
+        for node in NodeId::first(3) {
+            let heartbeat = at(layout::heartbeat(node));
+            let found = Blanks::Sealed.judge(heartbeat, Heartbeat::decode(heartbeat, cluster, node));
+            assert_eq!(found, Block::Blank, "heartbeat of node {node}");
+            for slot in [0, 1] {
+                let (identity, ballot) = (at(layout::identity(node, slot)), at(layout::ballot(node, slot)));
+                let found = Blanks::Sealed.judge(identity, Identity::decode(identity, cluster, node, slot));
+                assert_eq!(found, Block::Blank, "identity of node {node}");
+                let found = Blanks::Sealed.judge(ballot, BallotBlock::decode(ballot, cluster, node, slot));
+                assert_eq!(found, Block::Blank, "ballot of node {node}");
+            }
+        }
     }
 }
