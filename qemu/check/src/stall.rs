@@ -78,8 +78,10 @@ impl Stalls {
             }
         }
         let next = Step { barrier: step.barrier.saturating_add(1), ..step };
-        let gone_on = round.lives().any(|l| steps.ledger.notified.get(&(l, next)) == Some(&stall.step.round));
-        if gone_on && held.is_some() {
+        let told = |life: Life| steps.ledger.notified.get(&(life, next)) == Some(&stall.step.round);
+        // Who takes the round over goes on with it under its name, and the master before may not know that.
+        let of_its = |life: &Life| held.is_some_and(|held| around.history.ballot_known(*life) <= held);
+        if round.lives().filter(of_its).any(told) {
             out.add(Rule::Waiting, format!("{}: the next barrier was told already", wait()));
         }
         if overdue {

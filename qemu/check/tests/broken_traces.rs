@@ -40,11 +40,12 @@ fn a_loss_of_all_power_is_fine() {
 
 #[test]
 fn takeovers_are_fine() {
-    let stories: [fn() -> Story; 5] = [
+    let stories: [fn() -> Story; 6] = [
         || story::round_that_nobody_knows(&[]),
         || story::round_that_nobody_knows(&[0]),
         || story::one_level_further(true),
         story::deposed_master,
+        story::deposed_master_waits,
         whole_life,
     ];
     for (i, good) in stories.iter().enumerate() {

@@ -95,6 +95,9 @@ pub fn cases() -> Vec<Case> {
         ("for itself, though it acknowledged", Rule::Waiting, |l| {
             set(l, json!({"ev": "waiting"}), json!({"awaiting": [0, 1]}));
         }),
+        ("at a barrier that it has gone beyond", Rule::Waiting, |l| {
+            copy(l, json!({"ev": "notify", "node": 1, "barrier": 0}), json!({"barrier": 1}), 1);
+        }),
         ("for what is no step", Rule::Waiting, |l| set(l, json!({"ev": "waiting"}), json!({"round": "64.99"}))),
         ("by another", Rule::NotMaster, |l| {
             let line = l[find(l, &json!({"ev": "waiting"}))].clone();

@@ -6,7 +6,7 @@ mod takeovers;
 
 pub use groups::group_services;
 pub use levels::{overdue, run_time_level, run_time_level_across_a_takeover, service_of_a_dead_node};
-pub use takeovers::{deposed_master, one_level_further, round_that_nobody_knows};
+pub use takeovers::{deposed_master, deposed_master_waits, one_level_further, round_that_nobody_knows};
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};

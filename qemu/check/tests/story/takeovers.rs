@@ -94,3 +94,29 @@ pub fn deposed_master() -> Story {
     s.tell(0, json!({"ev": "panic", "reason": "put out"}));
     s.end()
 }
+
+/// A master that is cut off waits for an acknowledgement in a round that its successor has taken further.
+pub fn deposed_master_waits() -> Story {
+    let mut s = Story::new(&[(20, "dlm", [2, 1, 1])]);
+    s.start(&[0, 1, 2]);
+    s.acquire(0, 64);
+    s.join(&[0, 1], &[0, 1]);
+    s.commit(&[(2, "joining")], &[0, 1, 2]);
+    let round = s.round(20, "joining", &[2], &[0, 1, 2]);
+    for ev in ["notify", "ack"] {
+        for node in 0..3 {
+            s.at_step(ev, node, &round, 2, 0);
+        }
+    }
+    s.acquire(1, 129);
+    s.announce(&[1, 2]);
+    s.commit(&[(0, "forced-leaving")], &[1, 2]);
+    s.fence(0);
+    s.tell(1, s.rounds[&round].clone());
+    s.at_step("notify", 1, &round, 2, 1);
+    s.master = 0;
+    s.stall("waiting", &round, (2, 0), &[1], 1000);
+    s.tell(0, json!({"ev": "lock", "phase": "lost", "ballot": 129}));
+    s.tell(0, json!({"ev": "panic", "reason": "put out"}));
+    s.end()
+}
