@@ -54,9 +54,12 @@ const RATES: &[(u64, u64)] = &[(1000, 1000), (1010, 990), (990, 1010), (1010, 10
 pub const MODELS: [Entry; 13] = [
     Entry {
         name: "lock-2",
-        about: "two nodes race, any suspicion, runs of any length",
+        about: "two nodes race, any suspicion",
         nodes: 2,
-        kind: Kind::Lock(Bounds { rounds: 1, ..TWO }, Bounds { rounds: 1, views: 1, ..beats(TWO, [1; 3]) }),
+        kind: Kind::Lock(
+            Bounds { rounds: 1, ..beats(TWO, [4; 3]) },
+            Bounds { rounds: 1, views: 1, ..beats(TWO, [1; 3]) },
+        ),
     },
     Entry {
         name: "lock-2-rounds",

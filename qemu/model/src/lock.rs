@@ -235,7 +235,7 @@ impl LockModel {
         let hasty = !rules.keep(quorate_master_lock::Rule::OneChangeAtATime);
         let policy = Policy { views: bounds.views, contenders: bounds.contenders, admits: true, evicts: true, hasty };
         // Enough to tell older from newer; who misses as many beats takes a live node for a silent one.
-        let counters = if bounds.calm { 16 } else { 4 };
+        let counters = if bounds.calm { CALM_COUNTERS } else { 4 };
         let all = Machines::new(bounds.nodes, BEATS, policy, rules, Detail { counters, changed_at: false });
         Self { name: name.to_owned(), bounds, port, all }
     }
@@ -339,18 +339,26 @@ impl LockModel {
             let alive = Self::is_alive(state, n);
             let still = &mut state.still[m][n];
             if n != m && alive && *still != u8::MAX {
-                *still = (*still + beats).min(SUSPECT);
+                *still = (*still + beats).min(UNBORN);
             }
         }
     }
 
-    /// A live node stood still through another's `disk_suspect`: a suspicion may be wrong.
+    /// No live node stood still through another's `disk_suspect`, after which a suspicion may be wrong. Whoever has not beaten
+    /// yet is suspected by nobody and may take longer, as long as counters tell newer from older.
     fn is_calm(&self, state: &State) -> bool {
         let nodes = 0..self.bounds.nodes;
+        let has_beaten = |n: usize| {
+            let heartbeat = self.all.content(state.disk[3 * n]).heartbeat;
+            heartbeat.is_some_and(|h| h.incarnation.0 == u32::from(state.nodes[n].life))
+        };
         !nodes.clone().any(|m| {
             nodes.clone().any(|n| {
                 let still = state.still[m][n];
-                Self::is_alive(state, n) && Self::is_alive(state, m) && still != u8::MAX && still >= SUSPECT
+                Self::is_alive(state, n)
+                    && Self::is_alive(state, m)
+                    && still != u8::MAX
+                    && still >= if has_beaten(n) { SUSPECT } else { UNBORN }
             })
         })
     }
@@ -462,6 +470,10 @@ impl LockModel {
         let node = &mut state.nodes[n];
         node.life += 1;
         (node.out, node.beats) = (false, 0);
+        if self.bounds.calm {
+            state.still.iter_mut().for_each(|still| still[n] = 0);
+        }
+        let node = &mut state.nodes[n];
         let (life, blank) = (node.life, state.disk[3 * n] == BLANK && node.life == 1);
         let nonce = BootNonce(u64::from(life) * 10 + n as u64);
         let outcome = self.all.born(n, Incarnation(u32::from(life)), nonce, &state.disk, blank);
@@ -492,6 +504,11 @@ const BEATS: Timing = Timing {
 };
 /// `disk_suspect` in beats.
 const SUSPECT: u8 = BEATS.disk_suspect as u8;
+/// Heartbeat counters count modulo this where no suspicion is wrong.
+const CALM_COUNTERS: u64 = 16;
+/// So many beats of others a node may miss before its first one there: with those that it may miss afterwards less than half
+/// of what tells a newer counter from an older one.
+const UNBORN: u8 = CALM_COUNTERS as u8 / 2 - 1 - SUSPECT;
 
 impl Model for LockModel {
     type State = State;
