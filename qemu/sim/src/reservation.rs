@@ -246,7 +246,12 @@ impl Target {
                         self.mistaken.push(*key);
                     }
                     // A holder that registers another key holds by that one.
-                    (Some(old), Some(held)) if held.holder == Some(old) => held.holder = Some(*key),
+                    (Some(old), Some(held)) if held.holder == Some(old) => {
+                        held.holder = Some(*key);
+                        if held.kind == ReservationType::Other(0) {
+                            self.mistaken.push(*key);
+                        }
+                    }
                     _ => {}
                 }
                 Ok(ReservationAnswer::Done)
@@ -471,6 +476,10 @@ mod tests {
             let reserve = ReservationOp::Reserve { key: own, kind: AR };
             assert_eq!(target.execute(nexus, &reserve).0, Err(ReservationError::Conflict));
         }
+        // Its next life, on the same nexus, takes that over with the registration.
+        let mut later = target.clone();
+        done(&mut later, 2, ReservationOp::Register { key: Some(key(4)), persist: true });
+        assert_eq!([3, 4, 1].map(|k| later.mistook(key(k))), [true, true, false]);
         done(&mut target, 2, ReservationOp::Preempt { key: key(3), victim: key(3), kind: AR, abort: false });
         assert_eq!(target.standing(), Some(AR));
         assert!(target.may_write(2), "who preempts itself stays registered");
