@@ -24,7 +24,7 @@ pub struct Trace {
 pub struct Damaged {
     /// Which, from 1.
     pub number: usize,
-    /// Why: a few words, no longer than [`WHY_MAX`] characters.
+    /// Why: a few words, 160 characters at most.
     pub why: String,
 }
 
