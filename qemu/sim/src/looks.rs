@@ -247,6 +247,10 @@ pub(crate) struct Looks {
     overtaken: BTreeSet<(Ballot, u64)>,
     /// The view that was accepted under the highest ballot.
     best: (Ballot, View),
+    /// Where it landed, as what, and whether anybody read that.
+    best_at: (u64, [u8; BODY_AT], bool),
+    /// The one before it.
+    before_best: (Ballot, View),
     /// The disk lied about a record: what a machine was given is not what stands there, and nothing is held from here on.
     pub blind: bool,
 }
@@ -264,6 +268,8 @@ impl Looks {
             committed: BTreeSet::new(),
             overtaken: BTreeSet::new(),
             best: (Ballot::NONE, View::EMPTY),
+            best_at: (0, [0; BODY_AT], false),
+            before_best: (Ballot::NONE, View::EMPTY),
             blind: false,
         }
     }
@@ -391,6 +397,7 @@ impl Looks {
                     Ok(bytes) => {
                         for (i, raw) in bytes.chunks(RECORD_PITCH as usize).take(usize::from(*count)).enumerate() {
                             let at = first + i as u64;
+                            self.best_at.2 |= at == self.best_at.0 && raw.starts_with(&self.best_at.1);
                             match Region::of(at) {
                                 Region::Heartbeat(node) if node.get() < nodes => {
                                     let block = blanks.judge(raw, self.beats.decode(raw, cluster, node));
@@ -443,6 +450,11 @@ impl Looks {
         if now_us.saturating_sub(before) > longest_us {
             sight.stood_us = Some((began_us, now_us));
         }
+    }
+
+    /// Whether a machine's last read of a record showed nothing that is one.
+    pub fn finds_bad(&self, m: usize, at: u64) -> bool {
+        self.sights.get(m).is_some_and(|sight| sight.bad.has(at))
     }
 
     /// A machine's node takes a datagram for genuine. Says so if that life is over, by what it had read two beats ago.
@@ -546,10 +558,17 @@ impl Looks {
         }
         if let Region::Ballot(node, slot) = Region::of(at)
             && head.accepted == head.promised
-            && (head.accepted, head.number) > (self.best.0, self.best.1.number)
+            && let name = (head.accepted, head.number)
+            && let best = (self.best.0, self.best.1.number)
+            && name >= best
             && let Block::Good(block) = BallotBlock::decode(raw, self.cluster, node, slot)
+            && let Some(header) = raw.first_chunk()
         {
-            self.best = (block.accepted, block.view);
+            self.best_at = (at, *header, name == best && self.best_at.2);
+            let before = std::mem::replace(&mut self.best, (block.accepted, block.view));
+            if name > best {
+                self.before_best = before;
+            }
         }
         if let Region::Ballot(node, _) = Region::of(at)
             && let Some(promised) = self.promised.get_mut(node.index())
@@ -559,12 +578,17 @@ impl Looks {
     }
 
     /// The last life of a node is dead. A promise of it that is nowhere on the disk any more (the write that was to repair
-    /// its record was torn) binds nobody: nothing was accepted under it, nor ever will be. `stands` reads a record as it
-    /// stands there; what lands late counts then.
+    /// its record was torn) binds nobody: nothing was accepted under it, nor ever will be. The same of a view that was
+    /// accepted, if nobody read it. `stands` reads a record as it stands there; what lands late counts then.
     pub fn died<'d>(&mut self, node: NodeId, stands: impl Fn(u64) -> Option<&'d [u8]>) {
         let slots = [0, 1].map(|slot| layout::ballot(node, slot));
-        let heads = slots.iter().filter_map(|at| self.head(stands(*at)?, *at));
-        let left = heads.map(|head| head.promised).max().unwrap_or(Ballot::NONE);
+        let heads = slots.map(|at| self.head(stands(at)?, at));
+        let best = (self.best.0, self.best.1.number);
+        let best_stands = heads.iter().flatten().any(|head| (head.accepted, head.number) == best);
+        if slots.contains(&self.best_at.0) && !best_stands && !self.best_at.2 {
+            self.best = self.before_best.clone();
+        }
+        let left = heads.iter().flatten().map(|head| head.promised).max().unwrap_or(Ballot::NONE);
         let Some(promised) = self.promised.get_mut(node.index()).filter(|promised| **promised > left) else { return };
         let accepted = [&self.committed, &self.overtaken].into_iter().flatten().any(|(ballot, _)| ballot == promised);
         if accepted {

@@ -129,9 +129,14 @@ impl Target {
         self.mistaken.contains(&key)
     }
 
+    /// Whether a nexus is registered.
+    pub fn has_registered(&self, nexus: usize) -> bool {
+        self.registered.get(nexus).copied().flatten().is_some()
+    }
+
     /// Whether a write of a nexus is carried out.
     pub fn may_write(&self, nexus: usize) -> bool {
-        self.held.is_none() || self.registered.get(nexus).copied().flatten().is_some()
+        self.held.is_none() || self.has_registered(nexus)
     }
 
     /// The same of what a boot before this one still has under way.

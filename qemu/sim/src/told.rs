@@ -60,8 +60,9 @@ impl World {
         if self.looks.blind || self.double.is_some() {
             return;
         }
-        // Whose registration is gone when it learns that it was let go cannot write it any more.
-        if self.disk.target.as_ref().is_some_and(|target| !target.may_write(m)) {
+        // Whose registration is gone when it learns that it was let go does not write it any more, also where the target forgot
+        // the reservation with it and would let everybody write.
+        if self.disk.target.as_ref().is_some_and(|target| !target.has_registered(m)) {
             return;
         }
         let Some(machine) = self.machines.get(m) else { return };
@@ -108,7 +109,11 @@ impl World {
             return;
         }
         let long_off = |other: &&Machine| other.node().is_none() && other.ended_at + 2_000_000 < self.now;
-        let sure = |n: &NodeId| !self.disk.bad.holds(layout::heartbeat(*n));
+        // Of one that was in no view it knows nothing but from its heartbeat, if it can read that.
+        let read = |n: NodeId| {
+            membership.view().1.incarnation(n) != Incarnation::NEVER || !self.looks.finds_bad(m, layout::heartbeat(n))
+        };
+        let sure = |n: &NodeId| !self.disk.bad.holds(layout::heartbeat(*n)) && read(*n);
         let mut unclean: NodeSet =
             self.machines.iter().filter(long_off).map(|o| o.id).filter(|n| self.is_unclean(*n)).filter(sure).collect();
         if machine.born_unclean {
