@@ -288,7 +288,9 @@ impl Steps {
         // and a node that lacks a level has no rounds there.
         let knew = self.ledger.was_notified(life, level, subject, Transition::Joining);
         let joins = is == NodeState::Joined && self.ledger.level(subject, level, around.lc).is_some();
-        if (knew || joins) && !around.newest_master_cut() {
+        // Who has left the level itself is asked nothing any more.
+        let has_left = self.ledger.acked_last(life, level, life, Transition::Leaving, around.lc);
+        if (knew && !has_left || joins) && !around.newest_master_cut() {
             out.add(Rule::StateEarly, format!("{subject} is {} at level {level} without a round", is.name()));
         }
     }

@@ -116,6 +116,10 @@ impl World {
     pub(crate) fn dog_thaws(&mut self, m: usize, stood_us: u64) {
         let Some(machine) = self.machines.get_mut(m) else { return };
         machine.dog.fires_at += stood_us;
+        if machine.dog.fires_at <= self.now {
+            // Its process had been stopped for as long, and went on within the freeze.
+            return self.dog_resumes(m);
+        }
         self.look_at_dog(m);
     }
 }
