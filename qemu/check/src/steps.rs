@@ -288,8 +288,9 @@ impl Steps {
         // and a node that lacks a level has no rounds there.
         let knew = self.ledger.was_notified(life, level, subject, Transition::Joining);
         let joins = is == NodeState::Joined && self.ledger.level(subject, level, around.lc).is_some();
-        // Who has left the level itself is asked nothing any more.
-        let has_left = self.ledger.acked_last(life, level, life, Transition::Leaving, around.lc);
+        // Who has left the level itself, as all there have acknowledged, is asked nothing any more.
+        let leave = self.ledger.transition_through((life, Transition::Leaving, level), u64::MAX, around.at());
+        let has_left = matches!(leave, Progress::Through(_));
         if (knew && !has_left || joins) && !around.newest_master_cut() {
             out.add(Rule::StateEarly, format!("{subject} is {} at level {level} without a round", is.name()));
         }
