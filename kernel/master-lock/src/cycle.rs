@@ -102,9 +102,9 @@ pub(crate) struct Scan {
     pub adopt: bool,
     /// Own heartbeat block as it must be: this node may write it.
     pub own_heartbeat: bool,
-    /// Own heartbeat block shows an older heartbeat than the last one that the disk took: nobody else sees that one either,
-    /// and it gives no lease.
-    pub own_lost: bool,
+    /// Own heartbeat block shows the last heartbeat that the disk took. Without that it gives no lease: the disk may have lost
+    /// it, and then nobody else sees it either.
+    pub own_shown: bool,
     /// The disk lost the last ballot that it took: what stands there counts, but nothing that waits for a look after a write.
     pub own_ballot_lost: bool,
     /// A record of another cluster was among them.
@@ -275,7 +275,8 @@ impl MasterLock {
         if node == self.me {
             self.take_own_heartbeat(now, block);
         }
-        let stale = stale || node == self.me && self.scan.own_lost;
+        let lost = |h: &Heartbeat| h.nonce == self.nonce && h.counter < self.counter_taken;
+        let stale = stale || node == self.me && self.heartbeat_issued.is_some() && block.good().is_some_and(lost);
         self.note_stale(node, 0, layout::heartbeat(node), stale, trace);
         if node == self.me {
             return;
@@ -290,9 +291,10 @@ impl MasterLock {
     // Whose heartbeat stands in this node's block? Only the nonce tells two machines of one node id apart.
     fn take_own_heartbeat(&mut self, now: Instant, block: &Block<Heartbeat>) {
         let first = self.heartbeat_issued.is_none();
-        // A write that failed may or may not have landed; one that the disk took must stand there.
-        self.scan.own_lost =
-            !first && matches!(block, Block::Good(h) if h.nonce == self.nonce && h.counter < self.counter_taken);
+        // A write that failed may or may not have landed; one that the disk took must stand there, and be seen there. A block
+        // that cannot be read, or holds another record, shows nothing: the disk may hide that it lost the write.
+        let shows = |h: &Heartbeat| h.nonce == self.nonce && h.counter >= self.counter_taken;
+        self.scan.own_shown = block.good().is_some_and(shows);
         self.scan.own_heartbeat = match block {
             Block::Good(h) if h.nonce == self.nonce => true,
             Block::Good(h) if first && self.birth.nonce == Some(h.nonce) => true,

@@ -131,7 +131,7 @@ impl MasterLock {
                 scan.complete,
                 scan.adopt,
                 scan.own_heartbeat,
-                scan.own_lost,
+                scan.own_shown,
                 scan.own_ballot_lost,
                 scan.foreign,
                 scan.marks,

@@ -62,7 +62,7 @@ impl MasterLock {
         if self.ended {
             return;
         }
-        let Some(issued) = self.heartbeat_issued.filter(|_| !self.scan.own_lost) else { return };
+        let Some(issued) = self.heartbeat_issued.filter(|_| self.scan.own_shown) else { return };
         let end = issued.plus_ms(self.timing.lease);
         let view = if self.rules.keep(Rule::RenewByHighestAccepted) { &self.look.best.view } else { &self.view };
         if view.has_member(self.me, self.incarnation) {
