@@ -106,7 +106,9 @@ impl Membership {
         if self.state() == NodeState::Inactive {
             self.refuse_myself(ctx);
         }
-        if self.leads {
+        // The turn that brings the beat may have brought the loss of the lock, too: that event comes next.
+        let holds = |ballot| ctx.lock.master() == Some(ballot) && !ctx.lock.frozen(ctx.now);
+        if self.leads && self.master.as_ref().is_some_and(|m| holds(m.ballot())) {
             self.refuse_unheard(ctx);
         }
     }
