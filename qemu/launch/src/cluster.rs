@@ -2,6 +2,7 @@
 //!
 //! All methods take `&self`: threads may act on different machines at once.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use crate::error::LaunchError;
 use crate::fault::{DiskRule, Extent};
 use crate::guard::Guard;
 use crate::identity;
+use crate::idle::{IDLE_LIMIT, comes_true, stop_when_idle};
 use crate::iscsi::{Relay, initiator_name};
 use crate::machine::{Common, MachineState, Process};
 use crate::options::{BOOTSTRAP_MEMORY_MIB, BootPath, ClusterOptions, MachineOptions};
@@ -269,6 +271,37 @@ impl Cluster {
     /// If it does not run.
     pub fn pause(&self, n: usize) -> Result<(), LaunchError> {
         self.signal(n, Signal::STOP, true)
+    }
+
+    /// The same as soon as its disk has been idle for so long: no request was on its way when it was stopped, or begun
+    /// but for one that had not left QEMU yet (see `idle.rs`). Returns when it stands still.
+    ///
+    /// # Errors
+    /// If it does not run, the disk is not behind the harness, or never idle for so long.
+    pub fn pause_at_idle(&self, n: usize, idle: Duration) -> Result<(), LaunchError> {
+        let way = &self.machine(n)?.way;
+        let look = || match way {
+            Way::Straight => None,
+            Way::Served(disk) => disk.idle(),
+            Way::Relayed(relay, _) => relay.idle(),
+        };
+        if matches!(way, Way::Straight) {
+            return Err(LaunchError::NoDiskFaults);
+        }
+        self.monitor(n)?;
+        let stop = || {
+            self.pause(n)?;
+            let stands = || self.with(n, |process| process.has_stopped()).unwrap_or(false);
+            if comes_true(IDLE_LIMIT, stands) {
+                return Ok(());
+            }
+            self.resume(n)?;
+            Err(LaunchError::io(format!("machine {n} was told to stand still and does not"))(
+                ErrorKind::TimedOut.into(),
+            ))
+        };
+        let stopped = stop_when_idle(idle, look, stop, || self.resume(n))?;
+        if stopped { Ok(()) } else { Err(LaunchError::NeverIdle { machine: n, idle }) }
     }
 
     /// Lets a paused machine go on (SIGCONT).

@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::fault::{DiskOperation, DiskRule, Extent, Overlay, Rules, Trick, Verdict, With};
+use crate::idle::{Connection, Watch, wait_for_bytes};
 use crate::nbd::{self, Command, Request};
 
 /// How long a request takes from QEMU's throttle to the harness at most. Guests wait longer than this for a request before
@@ -52,6 +53,7 @@ struct Shared {
     size: u64,
     faults: Mutex<Faults>,
     changed: Condvar,
+    watch: Watch,
     /// Ends the machine's QEMU at once.
     kill: Box<dyn Fn() + Send + Sync>,
 }
@@ -90,7 +92,7 @@ impl FaultDisk {
         let size = file.metadata()?.len();
         let listener = UnixListener::bind(socket)?;
         let faults = Mutex::new(Faults::default());
-        let shared = Arc::new(Shared { file, size, faults, changed: Condvar::new(), kill });
+        let shared = Arc::new(Shared { file, size, faults, changed: Condvar::new(), watch: Watch::default(), kill });
         let serving = shared.clone();
         let thread = std::thread::Builder::new().name("disk".into()).spawn(move || {
             for stream in listener.incoming() {
@@ -148,6 +150,11 @@ impl FaultDisk {
         self.change(|f| *f = Faults { ending: f.ending, ..Faults::default() });
     }
 
+    /// For how long no request has come, been answered or waited for its answer. `None`: one does, or nobody is connected.
+    pub fn idle(&self) -> Option<Duration> {
+        self.shared.watch.idle()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared.lock());
         self.shared.changed.notify_all();
@@ -187,17 +194,25 @@ fn serve(shared: &Shared, mut stream: UnixStream) -> io::Result<()> {
     }
     let pending = Pending::default();
     let writer = stream.try_clone()?;
+    let connection = shared.watch.begin(vec![stream.try_clone()?.into()]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            carry_out(shared, &pending, &writer);
+            carry_out(shared, &pending, &connection, &writer);
             // Whatever ended it: the reading thread is to end as well.
             let _ = writer.shutdown(Shutdown::Both);
         });
         let mut stream = io::BufReader::new(stream);
-        while let Ok(Some(request)) = nbd::request(&mut stream) {
+        loop {
+            if stream.buffer().is_empty() {
+                wait_for_bytes(stream.get_ref());
+                connection.asks();
+            }
+            let Ok(Some(request)) = nbd::request(&mut stream) else { break };
             pending.lock().0.push_back((Instant::now(), request));
+            connection.came(!stream.buffer().is_empty());
             wake(shared);
         }
+        connection.end();
         pending.lock().1 = true;
         wake(shared);
     });
@@ -213,7 +228,7 @@ fn wake(shared: &Shared) {
 /// What to do with a request, and on which disk if not on its own.
 type Fate = (Request, Verdict, Option<Arc<File>>);
 
-fn carry_out(shared: &Shared, pending: &Pending, mut stream: &UnixStream) {
+fn carry_out(shared: &Shared, pending: &Pending, connection: &Connection, mut stream: &UnixStream) {
     while let Some((request, verdict, other)) = next(shared, pending) {
         let Request { handle, command } = request;
         let file = other.as_deref().unwrap_or(&shared.file);
@@ -243,6 +258,7 @@ fn carry_out(shared: &Shared, pending: &Pending, mut stream: &UnixStream) {
         if answered.is_err() {
             return;
         }
+        connection.went();
     }
 }
 
@@ -468,6 +484,36 @@ mod tests {
         rig.ask(0, 0, 1, &[]);
         assert_eq!((rig.answer(1).0, rig.answer(1).0), (0, 0));
         assert!(begin.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[test]
+    fn a_disk_is_idle_since_its_last_answer_and_not_while_a_request_waits() {
+        let mut rig = Rig::new();
+        rig.ask(0, 0, 1, &[]);
+        rig.answer(1);
+        let begin = Instant::now();
+        while rig.disk.idle().is_none_or(|idle| idle < Duration::from_millis(20)) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "never idle for so long");
+        }
+        rig.disk.delay(Duration::from_secs(1000));
+        // Half a request is one that has begun.
+        rig.client().write_all(&[0x25]).expect("write");
+        assert_eq!(rig.disk.idle(), None);
+        rig.client().write_all(&0x2560_9513u32.to_be_bytes()[1..]).expect("write");
+        rig.client().write_all(&[[0; 20].as_slice(), &1u32.to_be_bytes()].concat()).expect("write");
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(rig.disk.idle(), None, "it waits");
+        let begin = Instant::now();
+        rig.disk.heal();
+        rig.answer(1);
+        // It counts from the answer on.
+        while rig.disk.idle().is_none_or(|idle| idle > begin.elapsed()) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "never idle");
+        }
+        rig.client = None;
+        while rig.disk.idle().is_some() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "nobody is connected");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
+use crate::idle::IDLE_LIMIT;
 use crate::qmp::QmpError;
 
 /// Why the set-up could not be done. Commands end with status 2 and print it as their last line.
@@ -95,6 +97,13 @@ pub enum LaunchError {
     NoFirmware,
     /// The cluster was made without [`disk_faults`](crate::ClusterOptions::disk_faults).
     NoDiskFaults,
+    /// There was no moment to stop the machine at.
+    NeverIdle {
+        /// Which machine.
+        machine: usize,
+        /// For how long its disk was to be idle.
+        idle: Duration,
+    },
 }
 
 impl LaunchError {
@@ -121,6 +130,13 @@ impl fmt::Display for LaunchError {
             Self::NotOverIscsi(what) => write!(f, "a disk over iSCSI cannot {what}"),
             Self::NoFirmware => f.write_str("no UEFI firmware was set up"),
             Self::NoDiskFaults => f.write_str("this cluster's disk is not behind the harness"),
+            Self::NeverIdle { machine, idle } => write!(
+                f,
+                "machine {machine} was not paused: in {} s there was no moment at which its disk had just been idle for {} ms \
+                 after a request; ask for less than lies between two beats of its node, which must run and have its disk",
+                IDLE_LIMIT.as_secs(),
+                idle.as_millis()
+            ),
         }
     }
 }

@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 
 use quorate_base::Event;
 use quorate_trace::{LogTable, PortDecoder, TraceStore};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::console::Console;
 use crate::error::LaunchError;
@@ -233,6 +233,12 @@ impl Process {
             return Err(std::io::ErrorKind::NotFound.into());
         }
         Ok(kill_process(self.pid, signal)?)
+    }
+
+    /// Whether all its threads stand still after a SIGSTOP.
+    pub fn has_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        self.exited.is_none() && matches!(waitid(WaitId::Pid(self.pid), options), Ok(Some(_)))
     }
 
     /// The process's number.

@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::idle::{Connection, Watch, wait_for_bytes};
+
 /// Bytes that are taken in one go.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -27,6 +29,7 @@ pub struct Relay {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    watch: Watch,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +91,13 @@ impl Relay {
         self.change(cut);
     }
 
+    /// For how long no byte has come or gone, of a connection on which the target had the last word. `None`: it has not, or
+    /// bytes wait here. A node asks its disk one thing after another, so then nothing is on its way. (Of two requests at
+    /// once one would not be seen that the target lets wait for so long after it answered the other.)
+    pub fn idle(&self) -> Option<Duration> {
+        self.shared.watch.idle()
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.shared.lock());
         self.shared.changed.notify_all();
@@ -130,15 +140,24 @@ fn connect(shared: &Arc<Shared>, machine: TcpStream, target: &str) -> io::Result
     }
     let both = || Ok::<_, io::Error>((machine.try_clone()?, target.try_clone()?));
     shared.lock().open.push(both()?);
+    let ends = both()?;
+    let connection = shared.watch.begin(vec![ends.0.into(), ends.1.into()]);
     let ((from, to), (back_to, back_from)) = (both()?, both()?);
-    pass(shared, from, to, true)?;
-    pass(shared, back_from, back_to, false)
+    pass(shared, &connection, (from, to), true)?;
+    pass(shared, &connection, (back_from, back_to), false)
 }
 
-/// Passes bytes one way: one thread takes them in, one sends them when their time has come.
-fn pass(shared: &Arc<Shared>, mut from: TcpStream, mut to: TcpStream, delayed: bool) -> io::Result<()> {
+/// Passes bytes one way, the machine's if they may be delayed: one thread takes them in, one sends them when their time has
+/// come.
+fn pass(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    (mut from, mut to): (TcpStream, TcpStream),
+    delayed: bool,
+) -> io::Result<()> {
     let queue = Arc::new(Queue::default());
     let (taking, filling) = (shared.clone(), queue.clone());
+    let (coming, going) = (connection.clone(), connection.clone());
     let push = move |piece| {
         filling.lock().unwrap_or_else(PoisonError::into_inner).push_back((Instant::now(), piece));
         // The lock is taken so that the sender is either before its look or asleep.
@@ -147,9 +166,14 @@ fn pass(shared: &Arc<Shared>, mut from: TcpStream, mut to: TcpStream, delayed: b
     };
     std::thread::Builder::new().name("relay-in".into()).spawn(move || {
         let mut bytes = vec![0; PIECE_BYTES];
-        while let Ok(length @ 1..) = from.read(&mut bytes) {
+        loop {
+            wait_for_bytes(&from);
+            // It is marked before it is read; at the end one more, of a connection that does not count any more.
+            coming.came(delayed);
+            let Ok(length @ 1..) = from.read(&mut bytes) else { break };
             push(Some(bytes.get(..length).unwrap_or_default().to_vec()));
         }
+        coming.end();
         push(None);
     })?;
     let shared = shared.clone();
@@ -158,6 +182,7 @@ fn pass(shared: &Arc<Shared>, mut from: TcpStream, mut to: TcpStream, delayed: b
             if to.write_all(&piece).is_err() {
                 break;
             }
+            going.went();
         }
         let _ = to.shutdown(Shutdown::Both);
     })?;
@@ -255,5 +280,62 @@ mod tests {
         assert!(matches!(machine.read(&mut [0; 1]), Ok(0) | Err(_)));
         let mut again = TcpStream::connect(("127.0.0.1", relay.port())).expect("connection");
         assert_eq!(echo(&mut again, b"two"), b"two");
+    }
+
+    /// How long the relay has been idle, as soon as it is so long.
+    fn idle(relay: &Relay, least_ms: u64) -> Duration {
+        let begin = Instant::now();
+        loop {
+            match relay.idle() {
+                Some(idle) if idle >= Duration::from_millis(least_ms) => return idle,
+                _ => assert!(begin.elapsed() < Duration::from_secs(10), "never idle"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_way_is_idle_since_the_last_byte_of_an_answer() {
+        let (relay, mut machine) = rig();
+        assert_eq!(echo(&mut machine, b"one"), b"one");
+        let before = idle(&relay, 20);
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(idle(&relay, 0) >= before + Duration::from_millis(30), "nothing came: it goes on counting");
+        let begin = Instant::now();
+        assert_eq!(echo(&mut machine, b"two"), b"two");
+        assert!(idle(&relay, 0) <= begin.elapsed(), "it counts from the last byte");
+    }
+
+    #[test]
+    fn a_way_is_not_idle_while_bytes_wait_here_or_for_an_answer() {
+        let (relay, mut machine) = rig();
+        assert_eq!(echo(&mut machine, b"one"), b"one");
+        idle(&relay, 0);
+        relay.hold();
+        machine.write_all(b"two").expect("write");
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(relay.idle(), None, "it is held");
+        let begin = Instant::now();
+        relay.heal();
+        machine.read_exact(&mut [0; 3]).expect("read");
+        assert!(idle(&relay, 0) <= begin.elapsed(), "what was held has only just passed");
+        // A target that does not answer.
+        let silent = TcpListener::bind(("127.0.0.1", 0)).expect("port");
+        let relay = Relay::start(silent.local_addr().expect("address").to_string()).expect("relay");
+        let mut machine = TcpStream::connect(("127.0.0.1", relay.port())).expect("connection");
+        let (mut target, _) = silent.accept().expect("connection");
+        machine.write_all(b"two").expect("write");
+        target.read_exact(&mut [0; 3]).expect("read");
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(relay.idle(), None, "it is not answered");
+        target.write_all(b"two").expect("write");
+        machine.read_exact(&mut [0; 3]).expect("read");
+        idle(&relay, 0);
+        relay.cut();
+        assert!(matches!(machine.read(&mut [0; 1]), Ok(0) | Err(_)));
+        let begin = Instant::now();
+        while relay.idle().is_some() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "nobody is connected");
+        }
     }
 }
