@@ -406,7 +406,7 @@ impl Engine<'_> {
         }
         self.world.machine(verb, node)?;
         match verb {
-            MachineVerb::Pause | MachineVerb::Freeze => drop(self.stopped.insert(node)),
+            MachineVerb::Pause | MachineVerb::PauseAtIdle(_) | MachineVerb::Freeze => drop(self.stopped.insert(node)),
             MachineVerb::Resume | MachineVerb::Thaw | MachineVerb::Reset => drop(self.stopped.remove(node)),
             MachineVerb::Kill | MachineVerb::Leave => {}
         }

@@ -118,6 +118,8 @@ pub enum MachineVerb {
     Kill,
     /// SIGSTOP.
     Pause,
+    /// The same, as soon as the disk has been idle for so long, ms: between two of the node's requests.
+    PauseAtIdle(u32),
     /// SIGCONT.
     Resume,
     /// The guest's clock stands still.
@@ -135,7 +137,7 @@ impl MachineVerb {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
-            Self::Pause => "pause",
+            Self::Pause | Self::PauseAtIdle(_) => "pause",
             Self::Resume => "resume",
             Self::Freeze => "freeze",
             Self::Thaw => "thaw",

@@ -134,6 +134,7 @@ impl WorldOptions {
     pub fn of(scenario: &Scenario) -> Self {
         let behind_harness = |a: &Action| match a {
             Action::Disk { fault, .. } => *fault != DiskFault::Gone,
+            Action::Machine { verb, .. } => matches!(verb, MachineVerb::PauseAtIdle(_)),
             Action::Chaos { chaos, .. } => chaos.kinds.iter().any(|(kind, _)| kind.needs_disk_faults()),
             _ => false,
         };
@@ -524,6 +525,7 @@ impl Backend for World {
         match verb {
             MachineVerb::Kill => self.cluster.kill(n)?,
             MachineVerb::Pause => self.cluster.pause(n)?,
+            MachineVerb::PauseAtIdle(ms) => self.cluster.pause_at_idle(n, Duration::from_millis(ms.into()))?,
             MachineVerb::Resume => self.cluster.resume(n)?,
             MachineVerb::Freeze => self.cluster.freeze(n)?,
             MachineVerb::Thaw => self.cluster.thaw(n)?,
@@ -685,6 +687,17 @@ mod tests {
         let text = format!("nodes = 3\nstep = [{steps}]\n");
         let scenario = Scenario::parse(Source::new("test.toml", text)).unwrap_or_else(|p| panic!("{p}"));
         scenario.steps.iter().filter_map(|step| refusal(disk, &step.kind)).collect()
+    }
+
+    #[test]
+    fn a_pause_between_requests_needs_the_disk_behind_the_harness() {
+        for (step, behind) in [(r#"disk_idle_ms = 50"#, true), ("", false)] {
+            let step = format!("{{ do = \"repeat\", times = 1, steps = [{{ do = \"pause\", node = 0, {step} }}] }}");
+            let text = format!("nodes = 1\nstep = [{step}]\n");
+            let scenario = Scenario::parse(Source::new("test.toml", text)).unwrap_or_else(|p| panic!("{p}"));
+            assert_eq!(WorldOptions::of(&scenario).disk_faults, behind);
+            assert_eq!(refusals(&step, &Disk::Image), refusals(&step, &Disk::Tgt));
+        }
     }
 
     #[test]

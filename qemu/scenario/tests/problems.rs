@@ -2,7 +2,7 @@
 
 use quorate_launch::Nic;
 use quorate_scenario::Scenario;
-use quorate_scenario::model::{Action, Kernel};
+use quorate_scenario::model::{Action, Kernel, MachineVerb, StepKind};
 use quorate_scenario::source::{Problems, Source};
 
 fn problems(text: &str) -> Problems {
@@ -416,6 +416,34 @@ fn the_keys_of_chaos() {
         (r#"{ do = "chaos", for_ms = 9, kinds = 3 }"#, "`kinds` is a whole number, not a table"),
         (r#"{ do = "chaos", for_ms = 9, node = 7 }"#, "node 7 is not configured"),
         (r#"{ expect = "event", ev = "view", each = true }"#, "`each` needs `node`"),
+    ];
+    for (step, want) in cases {
+        let found = one_step(step);
+        assert!(found.contains(want), "{step}\n{found}");
+    }
+}
+
+#[test]
+fn a_pause_may_wait_for_an_idle_disk_and_nothing_else_may() {
+    let text = with_steps(
+        r#"{ do = "pause", node = 0, disk_idle_ms = 1 }, { do = "pause", node = [1, 2], disk_idle_ms = 1000 },
+           { do = "pause", node = "all" }"#,
+    );
+    let scenario = Scenario::parse(Source::new("right.toml", text)).unwrap_or_else(|p| panic!("{p}"));
+    let verbs = scenario.steps.iter().filter_map(|step| match &step.kind {
+        StepKind::Do(Action::Machine { verb, .. }) => Some(*verb),
+        _ => None,
+    });
+    let want = [MachineVerb::PauseAtIdle(1), MachineVerb::PauseAtIdle(1000), MachineVerb::Pause];
+    assert_eq!(verbs.collect::<Vec<_>>(), want);
+    let cases = [
+        (r#"{ do = "pause", node = 0, disk_idle_ms = 0 }"#, "it must be 1 to 1000"),
+        (r#"{ do = "pause", node = 0, disk_idle_ms = 1001 }"#, "it must be 1 to 1000"),
+        (r#"{ do = "pause", node = 0, disk_idle_ms = "50" }"#, "`disk_idle_ms`"),
+        (r#"{ do = "pause", disk_idle_ms = 50 }"#, "a `pause` step has no `node`"),
+        (r#"{ do = "freeze", node = 0, disk_idle_ms = 50 }"#, "unknown key in a `freeze` step: `disk_idle_ms`"),
+        (r#"{ do = "resume", node = 0, disk_idle_ms = 50 }"#, "unknown key in a `resume` step: `disk_idle_ms`"),
+        (r#"{ do = "kill", node = 0, disk_idle_ms = 50 }"#, "unknown key in a `kill` step: `disk_idle_ms`"),
     ];
     for (step, want) in cases {
         let found = one_step(step);

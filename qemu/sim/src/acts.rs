@@ -1,5 +1,7 @@
-//! What is done to machines from outside beside booting, killing and stopping them: a clock that stands still, a crash in
-//! the middle of a call, a word typed at the console.
+//! What is done to machines from outside beside booting, killing and stopping them at once: a stop between two requests, a
+//! clock that stands still, a crash in the middle of a call, a word typed at the console.
+
+use std::time::Duration;
 
 use quorate_base::{LevelOrder, NodeState};
 use quorate_database::{Superblock, layout};
@@ -8,7 +10,7 @@ use quorate_switch::Hostile;
 
 use crate::faults::LastWrite;
 use crate::machine::Machine;
-use crate::world::World;
+use crate::world::{Broken, World};
 
 /// What of one call's doing gets out before the machine crashes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +43,41 @@ pub(crate) struct Called {
 }
 
 impl World {
+    /// A machine is paused as soon as its disk has just been idle for so long: no request of it is under way, and none has
+    /// begun since the last one was answered. As on QEMU, the end of a request is waited for. False if that does not come
+    /// about for `limit`.
+    ///
+    /// # Errors
+    /// What was wrong meanwhile.
+    pub fn pause_at_idle(&mut self, m: usize, idle: Duration, limit: Duration) -> Result<bool, Box<Broken>> {
+        let until = self.now.saturating_add(limit.as_micros() as u64);
+        let mut since = None;
+        let mut asks = self.asks(m);
+        loop {
+            let due = since.map_or(u64::MAX, |since: u64| since.saturating_add(idle.as_micros() as u64));
+            if due.min(self.next_at()) > until {
+                return self.run_until(until).map(|()| false);
+            }
+            if due < self.next_at() {
+                self.run_until(due)?;
+                self.pause(m);
+                return Ok(true);
+            }
+            self.step()?;
+            let asked = std::mem::replace(&mut asks, self.asks(m));
+            match (asked, asks) {
+                (_, true) => since = None,
+                (true, false) => since = Some(self.now),
+                (false, false) => {}
+            }
+        }
+    }
+
+    /// Whether a machine waits for the disk to answer something.
+    fn asks(&self, m: usize) -> bool {
+        self.disk.has_asked(m) || self.commands.has_asked(m)
+    }
+
     /// A machine is stopped as a whole: its clock stands still, too. What it had submitted lands, answers and frames wait.
     pub fn freeze(&mut self, m: usize) {
         let now = self.now;

@@ -39,6 +39,11 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
+    /// Whether a machine that runs waits for an answer.
+    pub fn has_asked(&self, machine: usize) -> bool {
+        self.all.values().any(|c| c.machine == machine && c.boot != u64::MAX)
+    }
+
     /// The machine ends: nobody waits for the answers.
     pub fn crash(&mut self, machine: usize) {
         let gone: Vec<u64> = self.all.iter().filter(|(_, c)| c.machine == machine).map(|(id, _)| *id).collect();

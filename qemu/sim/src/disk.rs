@@ -708,6 +708,11 @@ impl Disk {
         self.paths.get(machine).is_some_and(|path| path.gone)
     }
 
+    /// Whether a machine that runs waits for an answer.
+    pub(crate) fn has_asked(&self, machine: usize) -> bool {
+        self.requests.values().any(|r| r.machine == machine && !r.orphan)
+    }
+
     /// Whether a write of a machine is under way that may still land.
     pub(crate) fn is_writing(&self, machine: usize) -> bool {
         let open = |r: &Request| r.machine == machine && !r.lost && !r.landed;

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_base::{Ballot, ClusterId, HaltReason, NodeId, NodeSet, View, ViewName};
 use quorate_database::sealed::{VERSION_AT, reseal};
 use quorate_database::{BallotBlock, Heartbeat, NodeConfig, Region, Superblock, layout};
-use quorate_launch::BootPath;
+use quorate_launch::{BootPath, IDLE_LIMIT, LaunchError};
 use quorate_node::ProbeLevel;
 use quorate_scenario::backend::{Backend, DiskView, Trouble};
 use quorate_scenario::model::{
@@ -226,6 +227,12 @@ impl Backend for ScenarioWorld {
         match verb {
             MachineVerb::Kill => self.world.kill(m, LastWrite::Lands),
             MachineVerb::Pause => self.world.pause(m),
+            MachineVerb::PauseAtIdle(ms) => {
+                let idle = Duration::from_millis(ms.into());
+                if !self.world.pause_at_idle(m, idle, IDLE_LIMIT).map_err(failed)? {
+                    return Err(LaunchError::NeverIdle { machine: m, idle }.into());
+                }
+            }
             MachineVerb::Resume => self.world.resume(m),
             MachineVerb::Reset => {
                 self.world.kill(m, LastWrite::Lands);

@@ -59,6 +59,10 @@ const SLOTS: [(&str, KernelSlot); 2] = [("a", KernelSlot::A), ("b", KernelSlot::
 /// The longest wait or sleep, ms.
 const TIME_MAX_MS: i64 = 3_600_000;
 
+/// The longest idle time of a disk that a pause may wait for, ms. More lies between two beats with no time-outs that anybody
+/// uses.
+const DISK_IDLE_MAX_MS: i64 = 1000;
+
 /// Steps at most, nested ones counted once. Guards the harness against a file that is no scenario.
 const STEPS_MAX: u32 = 10_000;
 
@@ -196,7 +200,9 @@ impl Scope {
 
     fn action(&mut self, verb: &str, table: &Table<'_>) -> Option<Action> {
         if let Some(verb) = machine_verb(verb) {
-            return Some(Action::Machine { verb, node: self.target(table)? });
+            let node = self.target(table);
+            let verb = if verb == MachineVerb::Pause { pause(table) } else { Some(verb) };
+            return Some(Action::Machine { verb: verb?, node: node? });
         }
         match verb {
             "start" => self.start(table),
@@ -399,6 +405,15 @@ fn version(table: &Table<'_>) -> Option<Option<String>> {
 fn machine_verb(verb: &str) -> Option<MachineVerb> {
     use MachineVerb::{Freeze, Kill, Leave, Pause, Reset, Resume, Thaw};
     [Kill, Pause, Resume, Freeze, Thaw, Reset, Leave].into_iter().find(|v| v.name() == verb)
+}
+
+/// A pause: at once, or between two of the node's requests. `None` is a finding.
+fn pause(table: &Table<'_>) -> Option<MachineVerb> {
+    if !table.has("disk_idle_ms") {
+        return Some(MachineVerb::Pause);
+    }
+    let (ms, _) = table.number("disk_idle_ms", 1..=DISK_IDLE_MAX_MS)?;
+    u32::try_from(ms).ok().map(MachineVerb::PauseAtIdle)
 }
 
 /// Whether a step with that word resolves nodes, or makes a snapshot, that `save` can keep.
