@@ -164,14 +164,15 @@ impl Vectors {
         let before = At { lc: came, ..at };
         // A round that began after the level came is another matter: a new master names the join anew that it does not know
         // to be through, in case somebody was not told of it (DESIGN 5).
-        let mut through = |transition| {
+        let mut through = |transition, least| {
             let round = ledger.newest_begun((subject, transition, level), came);
-            round.is_some_and(|name| {
-                matches!(ledger.round_through(name, subject, transition, before), Progress::Through(_))
-            })
+            let through = round.map(|name| ledger.round_through(name, subject, transition, before));
+            through.is_some_and(|progress| matches!(progress, Progress::Through(last) if last >= least))
         };
-        let joined =
-            through(Transition::Joining) && !through(Transition::Leaving) && !through(Transition::ForcedLeaving);
+        // Whoever joins acknowledges that itself. Of a round that nobody acknowledged nobody but its master ever knew.
+        let joined = through(Transition::Joining, 1)
+            && !through(Transition::Leaving, 0)
+            && !through(Transition::ForcedLeaving, 0);
         if joined { NodeState::Joined } else { NodeState::Inactive }
     }
 }

@@ -500,9 +500,12 @@ impl Looks {
             Claim::Unheard(peer) => {
                 let (began_us, stood_us) = sight.stood_us?;
                 let listened_us = now_us.saturating_sub(stood_us);
-                // A new life of it, and one that ended, is told at once, whether it is heard or read of.
+                // A new life of it, and one that ended, is told at once, whether it is heard or read of; also that of another
+                // machine which is gone again.
                 let known = sight.heard.get(&peer.get()).filter(|(_, since_us)| *since_us <= began_us);
-                let same_life = known.is_some_and(|(heard, _)| life(peer) == Some(*heard));
+                let read = sight.still.get(&peer.get()).and_then(|still| still.newest).map(|(life, ..)| life);
+                let same_life = known
+                    .is_some_and(|(heard, _)| life(peer) == Some(*heard) && read.is_none_or(|read| read <= *heard));
                 let early = same_life && listened_us < u64::from(net_suspect) * 1000;
                 early.then(|| {
                     format!("node {m} suspects node {peer} by the network {listened_us} us after its own stand-still")
