@@ -35,6 +35,16 @@ const TWO_DEATHS: Rounds = Rounds { name: "rounds-two-deaths", crashes: 2, ..JOI
 pub const STORIES: [(Rounds, bool); 7] =
     [(JOIN, true), (LEAVE, false), (TURN_BACK, true), (BOTH, false), (LOST, false), (LATE, false), (TWO_DEATHS, false)];
 
+// What is spent is dropped, and that counts on it (`Letter::is_spent_at`).
+const _: () = {
+    let mut at = 0;
+    while at < STORIES.len() {
+        let story = &STORIES[at].0;
+        assert!(story.crashes == 0 || story.delays == 0, "nothing that is late comes from the dead");
+        at += 1;
+    }
+};
+
 /// A rule that can be left out.
 #[derive(Clone, Debug)]
 pub struct Switch {

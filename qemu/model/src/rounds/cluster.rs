@@ -13,17 +13,14 @@ use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
 use quorate_base::event::{Record, TraceSink};
 use quorate_base::{
     BootNonce, ClusterId, DiskError, DiskOp, FenceMethod, Instant, LevelDecl, LevelOrder, NodeId, NodeState, Timing,
-    ViewName,
 };
 use quorate_database::{BallotBlock, ClusterKey, Heartbeat, MachineId, Name, NodeConfig, Raw, Superblock, layout};
-use quorate_interconnect::envelope::{Envelope, Repr};
-use quorate_interconnect::seal::SealKey;
-use quorate_interconnect::{Channel, Destination, Opened, PAYLOAD_MAX};
+use quorate_interconnect::{Channel, Destination};
 use quorate_master_lock::DiskGeometry;
 use quorate_membership::Membership;
-use quorate_membership::message::Message;
 use quorate_node::{Boot, Change, Input, Node, Output, Ports, Post};
 
+use super::letter::{Frame, Letter};
 use super::monitor::Monitor;
 use crate::explore::{Hash128, Violation};
 
@@ -35,77 +32,12 @@ pub const LEVELS: [LevelDecl<'static>; 3] = [
     LevelDecl::new(60, "first").barriers(2, 1, 1),
     LevelDecl::new(70, "second").barriers(1, 2, 2),
 ];
-const CLUSTER: ClusterId = ClusterId(*b"the model's own!");
-const KEY: ClusterKey = ClusterKey([7; 32]);
+/// The cluster.
+pub const CLUSTER: ClusterId = ClusterId(*b"the model's own!");
+/// Its key.
+pub const KEY: ClusterKey = ClusterKey([7; 32]);
 /// For so long nothing happens: then nothing ever will, µs. Longer than every time-out but the outage's.
 const QUIET_US: u64 = 6_000_000;
-
-/// A frame that a node sent, opened.
-#[derive(Debug)]
-struct Frame {
-    bytes: Box<[u8]>,
-    channel: Channel,
-    payload: Box<[u8]>,
-    /// What it says, without the counters of this one sending.
-    said: u128,
-    /// A notification's view and its number under that ballot: an older one that comes after a newer one is ignored.
-    sequence: Option<(ViewName, u32)>,
-}
-
-impl Frame {
-    fn new(bytes: &[u8]) -> Self {
-        let mut payload = Opened::new();
-        let opened = Envelope::new_checked(bytes).and_then(|envelope| {
-            let Repr { from, incarnation, nonce, .. } = *envelope.repr();
-            envelope.open(&SealKey::derive(&KEY, from, incarnation, nonce), &mut payload)?;
-            Ok(*envelope.repr())
-        });
-        // Sealed, each sending of a message would look like another message.
-        let repr = opened.unwrap_or_else(|why| unreachable!("a frame of the model's own that does not open: {why:?}"));
-        let payload = payload.as_slice().into();
-        let mut frame = Self { bytes: bytes.into(), channel: repr.channel, payload, said: 0, sequence: None };
-        let mut buffer = [0; PAYLOAD_MAX];
-        let mut said = &frame.payload[..];
-        if let Some(Message::Notify(mut notify)) = frame.message() {
-            frame.sequence = Some((notify.view, notify.sequence));
-            notify.sequence = 0;
-            said = Message::Notify(notify).encode(&mut buffer).unwrap_or(said);
-        }
-        frame.said = Hash128::of(&(repr.from, repr.incarnation, said));
-        frame
-    }
-
-    /// The message; `None`: a heartbeat.
-    fn message(&self) -> Option<Message> {
-        let decode = || {
-            Message::decode(&self.payload).unwrap_or_else(|why| unreachable!("a message that does not decode: {why}"))
-        };
-        (self.channel == Channel::Membership).then(decode)
-    }
-}
-
-/// A membership message on its way.
-#[derive(Clone, Debug)]
-pub struct Letter {
-    /// To whom.
-    pub to: NodeId,
-    /// From whom.
-    pub from: NodeId,
-    frame: Rc<Frame>,
-}
-
-impl Letter {
-    /// What it is, in words.
-    pub fn tell(&self) -> String {
-        let what = self.frame.message().map_or_else(String::new, |message| match message {
-            Message::Notify(n) => format!("Notify {} level {} {:?}", n.round.id, n.round.level, n.steps),
-            Message::Ack { entries, .. } => format!("Ack {entries:?}"),
-            Message::View(v) => format!("View {} of {}", v.name.number, v.name.ballot),
-            other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or_default().to_owned(),
-        });
-        format!("{what} from {} to {}", self.from, self.to)
-    }
-}
 
 /// Something that many states share, and what it counts for among what tells states apart: worked out once.
 #[derive(Clone, Debug, Default)]
@@ -320,6 +252,8 @@ impl Cluster {
                     station.working.retain(|(l, c)| *l != level || c.subject.node != change.subject.node);
                     station.working.push((level, *change));
                 }
+                // The levels work beside each other: which began first is nothing that tells states apart.
+                station.working.sort_unstable_by_key(|(level, change)| (*level, change.subject.node));
             }
             match node.poll_output() {
                 None => break,
@@ -357,6 +291,15 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Takes away what nobody will make anything of: delivered, lost or left where it is, the same comes of it.
+    pub fn drop_spent(&mut self) {
+        let mut wires = (std::mem::take(&mut self.wire), std::mem::take(&mut self.held));
+        for letters in [&mut wires.0, &mut wires.1] {
+            letters.retain(|letter| self.membership(letter.to).is_none_or(|at| !letter.is_spent_at(at)));
+        }
+        (self.wire, self.held) = wires;
     }
 
     /// Time passes until something happens that anybody would notice; repetitions that change nothing are let through.
@@ -517,64 +460,5 @@ fn disk<'b>(
             }
             Ok(buffer)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use quorate_base::{Incarnation, NodeSet, RoundId};
-    use quorate_membership::message::{Notify, Round};
-
-    use super::*;
-
-    fn frame(counter: u64, message: &Message) -> Frame {
-        let (from, incarnation, nonce) = (NodeId::first(1).next().expect("a node"), Incarnation(1), BootNonce(1));
-        let repr = Repr {
-            epoch: 0,
-            channel: Channel::Membership,
-            from,
-            to: Destination::All,
-            incarnation,
-            nonce,
-            cluster: CLUSTER,
-            counter,
-            lamport: 10 * counter,
-        };
-        let (mut payload, mut bytes) = ([0; PAYLOAD_MAX], [0; 1500]);
-        let payload = message.encode(&mut payload).expect("it fits");
-        let key = SealKey::derive(&KEY, from, incarnation, nonce);
-        let n = repr.emit(payload, &key, &mut bytes).expect("it fits");
-        Frame::new(&bytes[..n])
-    }
-
-    #[test]
-    fn sendings_of_one_message_are_one_message() {
-        let query = |ballot| Message::Query { ballot: quorate_base::Ballot(ballot) };
-        let first = frame(1, &query(64));
-        assert_ne!(first.bytes, frame(2, &query(64)).bytes, "sealed under another counter");
-        assert_eq!(first.said, frame(2, &query(64)).said);
-        assert_ne!(first.said, frame(1, &query(128)).said);
-    }
-
-    #[test]
-    fn a_notification_is_the_same_whatever_its_number() {
-        let notify = |sequence| {
-            Message::Notify(Notify {
-                view: ViewName::default(),
-                sequence,
-                round: Round {
-                    id: RoundId::default(),
-                    level: LevelOrder(60),
-                    participants: NodeSet::EMPTY,
-                    subjects: Default::default(),
-                },
-                steps: Default::default(),
-                vector: Default::default(),
-                recover: NodeSet::EMPTY,
-            })
-        };
-        let (older, newer) = (frame(1, &notify(3)), frame(2, &notify(4)));
-        assert_eq!(older.said, newer.said);
-        assert!(older.sequence < newer.sequence);
     }
 }
