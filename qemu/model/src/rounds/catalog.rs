@@ -11,6 +11,8 @@ const JOIN: Rounds =
     Rounds { name: "rounds-join", joined: 2, orders: &[Order::Start(2)], crashes: 1, losses: 0, delays: 0 };
 const LEAVE: Rounds =
     Rounds { name: "rounds-leave", joined: 3, orders: &[Order::Leave(0)], crashes: 1, losses: 0, delays: 0 };
+/// The same of one that is not the master: while it leaves a level it may be needed there, for the forced leave of the dead.
+const MEMBER_LEAVES: Rounds = Rounds { name: "rounds-member-leaves", orders: &[Order::Leave(1)], ..LEAVE };
 const TURN_BACK: Rounds = Rounds {
     name: "rounds-turn-back",
     joined: 2,
@@ -32,8 +34,26 @@ const LATE: Rounds = Rounds { name: "rounds-late", crashes: 0, delays: 1, ..JOIN
 const TWO_DEATHS: Rounds = Rounds { name: "rounds-two-deaths", crashes: 2, ..JOIN };
 
 /// All stories; whether one is told in short as well.
-pub const STORIES: [(Rounds, bool); 7] =
-    [(JOIN, true), (LEAVE, false), (TURN_BACK, true), (BOTH, false), (LOST, false), (LATE, false), (TWO_DEATHS, false)];
+pub const STORIES: [(Rounds, bool); 8] = [
+    (JOIN, true),
+    (LEAVE, false),
+    (MEMBER_LEAVES, false),
+    (TURN_BACK, true),
+    (BOTH, false),
+    (LOST, false),
+    (LATE, false),
+    (TWO_DEATHS, false),
+];
+
+// What is spent is dropped, and that counts on it (`Letter::is_spent_at`).
+const _: () = {
+    let mut at = 0;
+    while at < STORIES.len() {
+        let story = &STORIES[at].0;
+        assert!(story.crashes == 0 || story.delays == 0, "nothing that is late comes from the dead");
+        at += 1;
+    }
+};
 
 /// A rule that can be left out.
 #[derive(Clone, Debug)]
@@ -81,8 +101,8 @@ pub const SWITCHES: [Switch; 13] = [
     switch(
         "needed-until-the-end",
         Rule::NeededUntilTheEnd,
-        BOTH,
-        true,
+        MEMBER_LEAVES,
+        false,
         "a leave ends at a level only when nobody there needs the leaver any more",
     ),
 ];

@@ -4,6 +4,7 @@
 //! Time stands still while messages are delivered and levels acknowledge; it passes in [`Cluster::advance`], up to the
 //! first thing that somebody would notice. Heartbeats are delivered as they are sent.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::rc::Rc;
@@ -12,14 +13,14 @@ use quorate_base::capacity::{RECORD_BYTES, RECORD_PITCH};
 use quorate_base::event::{Record, TraceSink};
 use quorate_base::{
     BootNonce, ClusterId, DiskError, DiskOp, FenceMethod, Instant, LevelDecl, LevelOrder, NodeId, NodeState, Timing,
-    ViewName,
 };
 use quorate_database::{BallotBlock, ClusterKey, Heartbeat, MachineId, Name, NodeConfig, Raw, Superblock, layout};
-use quorate_interconnect::Destination;
+use quorate_interconnect::{Channel, Destination};
 use quorate_master_lock::DiskGeometry;
-use quorate_membership::message::Message;
+use quorate_membership::Membership;
 use quorate_node::{Boot, Change, Input, Node, Output, Ports, Post};
 
+use super::letter::{Frame, Letter};
 use super::monitor::Monitor;
 use crate::explore::{Hash128, Violation};
 
@@ -31,102 +32,75 @@ pub const LEVELS: [LevelDecl<'static>; 3] = [
     LevelDecl::new(60, "first").barriers(2, 1, 1),
     LevelDecl::new(70, "second").barriers(1, 2, 2),
 ];
-const CLUSTER: ClusterId = ClusterId(*b"the model's own!");
-/// Where an envelope says its channel and the length of its payload, and where that begins (PROTOCOL.md).
-const CHANNEL_AT: usize = 6;
-const LENGTH_AT: usize = 10;
-const PAYLOAD_AT: usize = 56;
+/// The cluster.
+pub const CLUSTER: ClusterId = ClusterId(*b"the model's own!");
+/// Its key.
+pub const KEY: ClusterKey = ClusterKey([7; 32]);
 /// For so long nothing happens: then nothing ever will, µs. Longer than every time-out but the outage's.
 const QUIET_US: u64 = 6_000_000;
 
-/// A membership message on its way.
-#[derive(Clone, Debug)]
-pub struct Letter {
-    /// To whom.
-    pub to: NodeId,
-    /// From whom.
-    pub from: NodeId,
-    bytes: Rc<[u8]>,
-    /// What it says, without the counters of this one sending.
-    key: u128,
-    /// A notification's view and its number under that ballot: an older one that comes after a newer one is ignored.
-    sequence: Option<(ViewName, u32)>,
+/// Something that many states share, and what it counts for among what tells states apart: worked out once.
+#[derive(Clone, Debug, Default)]
+struct Part<T> {
+    is: Rc<T>,
+    counts_for: OnceCell<u128>,
 }
 
-impl Letter {
-    /// What it is, in words.
-    pub fn tell(&self) -> String {
-        let what = payload(&self.bytes).and_then(|p| Message::decode(p).ok()).map_or_else(
-            || "damaged".to_owned(),
-            |m| match m {
-                Message::Notify(n) => format!("Notify {} level {} {:?}", n.round.id, n.round.level, n.steps),
-                Message::Ack { entries, .. } => format!("Ack {entries:?}"),
-                Message::View(v) => format!("View {} of {}", v.name.number, v.name.ballot),
-                other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or_default().to_owned(),
-            },
-        );
-        format!("{what} from {} to {}", self.from, self.to)
+impl<T: Clone> Part<T> {
+    fn new(is: T) -> Self {
+        Self { is: Rc::new(is), counts_for: OnceCell::new() }
     }
-}
 
-fn payload(bytes: &[u8]) -> Option<&[u8]> {
-    let length = bytes.get(LENGTH_AT..LENGTH_AT + 2)?;
-    bytes.get(PAYLOAD_AT..PAYLOAD_AT + usize::from(u16::from_le_bytes([length[0], length[1]])))
-}
-
-/// What a message says, so that two sendings of the same one are one; and a notification's number.
-fn key_of(bytes: &[u8], from: NodeId, to: NodeId) -> (u128, Option<(ViewName, u32)>) {
-    let mut sequence = None;
-    let mut hasher = Hash128::default();
-    (from, to).hash(&mut hasher);
-    // The incarnation of the sender.
-    bytes.get(12..16).hash(&mut hasher);
-    match payload(bytes).map(|p| (p, Message::decode(p))) {
-        Some((_, Ok(Message::Notify(mut notify)))) => {
-            sequence = Some((notify.view, notify.sequence));
-            notify.sequence = 0;
-            let mut buffer = [0; 2048];
-            Message::Notify(notify).encode(&mut buffer).map(|b| b.to_vec()).unwrap_or_default().hash(&mut hasher);
-        }
-        Some((bytes, _)) => bytes.hash(&mut hasher),
-        None => {}
+    fn change(&mut self) -> &mut T {
+        self.counts_for.take();
+        Rc::make_mut(&mut self.is)
     }
-    (hasher.key(), sequence)
+
+    fn counts_for(&self, hash: impl FnOnce(&T, &mut Hash128)) -> u128 {
+        *self.counts_for.get_or_init(|| {
+            let mut hasher = Hash128::default();
+            hash(&self.is, &mut hasher);
+            hasher.key()
+        })
+    }
 }
 
 /// One machine.
 #[derive(Clone, Debug, Default)]
 struct Station {
-    node: Option<Rc<Node>>,
+    node: Option<Part<Node>>,
     /// What its levels were given and have not acknowledged.
     working: Vec<(LevelOrder, Change)>,
     boots: u8,
 }
+
+/// Records by their place.
+type Disk = BTreeMap<u64, Rc<Raw>>;
 
 /// The whole.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     now: Instant,
     stations: [Station; NODES as usize],
-    disk: BTreeMap<u64, Rc<Raw>>,
+    disk: Part<Disk>,
     /// Messages that may be delivered now.
     pub wire: Vec<Letter>,
     /// Messages that are delayed until somebody says so.
     pub held: Vec<Letter>,
-    monitor: Rc<Monitor>,
+    monitor: Part<Monitor>,
 }
 
 #[derive(Default)]
-struct Outbox(Vec<(Destination, Rc<[u8]>)>);
+struct Outbox(Vec<(Destination, Rc<Frame>)>);
 
 impl Post for Outbox {
     fn post(&mut self, to: Destination, datagram: &[u8]) {
-        self.0.push((to, datagram.into()));
+        self.0.push((to, Rc::new(Frame::new(datagram))));
     }
 }
 
 struct Judge<'a> {
-    monitor: &'a mut Monitor,
+    monitor: &'a mut Part<Monitor>,
     node: NodeId,
     broken: Option<Violation>,
 }
@@ -134,7 +108,8 @@ struct Judge<'a> {
 impl TraceSink for Judge<'_> {
     fn record(&mut self, record: &Record<'_>) {
         if self.broken.is_none()
-            && let Err(violation) = self.monitor.take(self.node, record)
+            && Monitor::judges(record)
+            && let Err(violation) = self.monitor.change().take(self.node, record)
         {
             self.broken = Some(violation);
         }
@@ -148,7 +123,7 @@ fn machine(n: NodeId) -> MachineId {
 impl Cluster {
     /// All machines off, a fresh database.
     pub fn new() -> Self {
-        let mut disk = BTreeMap::new();
+        let mut disk = Disk::new();
         if let Ok(name) = Name::new("model") {
             let superblock = Superblock {
                 generation: 1,
@@ -161,7 +136,7 @@ impl Cluster {
                 preempted: Default::default(),
                 registrants: Default::default(),
                 blanks: Default::default(),
-                key: ClusterKey([7; 32]),
+                key: KEY,
                 key_epoch: 0,
             };
             for copy in [0, 1] {
@@ -175,10 +150,10 @@ impl Cluster {
         Self {
             now: Instant(1_000_000),
             stations: Default::default(),
-            disk,
+            disk: Part::new(disk),
             wire: Vec::new(),
             held: Vec::new(),
-            monitor: Rc::default(),
+            monitor: Part::default(),
         }
     }
 
@@ -198,7 +173,7 @@ impl Cluster {
             trace_writes: false,
         };
         // A table that is sound by its type.
-        station.node = Node::new(boot, LEVELS, "model", "").ok().map(Rc::new);
+        station.node = Node::new(boot, LEVELS, "model", "").ok().map(Part::new);
         self.call(n, |node, now, ports| node.handle(now, Input::Tick, ports))
     }
 
@@ -248,24 +223,24 @@ impl Cluster {
     /// # Errors
     /// The invariant that this breaks.
     pub fn deliver(&mut self, letter: &Letter) -> Result<(), Violation> {
-        let node = self.stations[letter.to.index()].node.as_ref();
-        let view = node.and_then(|n| n.membership()).map(|m| m.view().0);
-        if let Some((name, sequence)) = letter.sequence.filter(|(name, _)| Some(*name) == view) {
+        let view = self.membership(letter.to).map(|m| m.view().0);
+        if let Some((name, sequence)) = letter.frame.sequence.filter(|(name, _)| Some(*name) == view) {
             // It is taken: what it makes stale would be ignored when it comes.
-            let stale = |l: &Letter| l.to == letter.to && l.sequence.is_some_and(|(n, s)| n == name && s < sequence);
+            let stale =
+                |l: &Letter| l.to == letter.to && l.frame.sequence.is_some_and(|(n, s)| n == name && s < sequence);
             self.wire.retain(|l| !stale(l));
             self.held.retain(|l| !stale(l));
         }
-        self.call(letter.to, |node, now, ports| node.handle(now, Input::Datagram(&letter.bytes), ports))
+        self.call(letter.to, |node, now, ports| node.handle(now, Input::Datagram(&letter.frame.bytes), ports))
     }
 
     /// One call of a node, and what comes out of it.
     fn call(&mut self, n: NodeId, f: impl FnOnce(&mut Node, Instant, &mut Ports<'_>)) -> Result<(), Violation> {
         let station = &mut self.stations[n.index()];
-        let Some(shared) = &mut station.node else { return Ok(()) };
-        let node = Rc::make_mut(shared);
+        let Some(node) = &mut station.node else { return Ok(()) };
+        let node = node.change();
         let mut outbox = Outbox::default();
-        let mut judge = Judge { monitor: Rc::make_mut(&mut self.monitor), node: n, broken: None };
+        let mut judge = Judge { monitor: &mut self.monitor, node: n, broken: None };
         let mut ports = Ports { post: &mut outbox, sink: &mut judge };
         f(node, self.now, &mut ports);
         let mut halted = false;
@@ -277,6 +252,8 @@ impl Cluster {
                     station.working.retain(|(l, c)| *l != level || c.subject.node != change.subject.node);
                     station.working.push((level, *change));
                 }
+                // The levels work beside each other: which began first is nothing that tells states apart.
+                station.working.sort_unstable_by_key(|(level, change)| (*level, change.subject.node));
             }
             match node.poll_output() {
                 None => break,
@@ -297,24 +274,32 @@ impl Cluster {
         self.post(n, outbox.0)
     }
 
-    fn post(&mut self, from: NodeId, sent: Vec<(Destination, Rc<[u8]>)>) -> Result<(), Violation> {
-        for (to, bytes) in sent {
+    fn post(&mut self, from: NodeId, sent: Vec<(Destination, Rc<Frame>)>) -> Result<(), Violation> {
+        for (to, frame) in sent {
             for n in NodeId::first(NODES).filter(|n| *n != from && to.includes(*n)) {
-                if bytes.get(CHANNEL_AT) == Some(&0) {
-                    self.call(n, |node, now, ports| node.handle(now, Input::Datagram(&bytes), ports))?;
+                if frame.channel == Channel::Heartbeat {
+                    self.call(n, |node, now, ports| node.handle(now, Input::Datagram(&frame.bytes), ports))?;
                     continue;
                 }
                 if !self.runs(n) {
                     // It would find nobody, or a later life, which asks anew.
                     continue;
                 }
-                let (key, sequence) = key_of(&bytes, from, n);
                 // The newer sending of the same message takes the older one's place.
-                self.wire.retain(|l| l.key != key);
-                self.wire.push(Letter { to: n, from, bytes: bytes.clone(), key, sequence });
+                self.wire.retain(|l| l.to != n || l.frame.said != frame.said);
+                self.wire.push(Letter { to: n, from, frame: frame.clone() });
             }
         }
         Ok(())
+    }
+
+    /// Takes away what nobody will make anything of: delivered, lost or left where it is, the same comes of it.
+    pub fn drop_spent(&mut self) {
+        let mut wires = (std::mem::take(&mut self.wire), std::mem::take(&mut self.held));
+        for letters in [&mut wires.0, &mut wires.1] {
+            letters.retain(|letter| self.membership(letter.to).is_none_or(|at| !letter.is_spent_at(at)));
+        }
+        (self.wire, self.held) = wires;
     }
 
     /// Time passes until something happens that anybody would notice; repetitions that change nothing are let through.
@@ -327,15 +312,15 @@ impl Cluster {
         let limit = self.now.plus_us(QUIET_US);
         let mut s = self.clone();
         loop {
-            let due =
-                s.stations.iter().flat_map(|s| &s.node).map(|n| n.poll_timeout()).fold(Instant::FAR, Instant::min);
+            let timeouts = s.stations.iter().flat_map(|s| &s.node).map(|n| n.is.poll_timeout());
+            let due = timeouts.fold(Instant::FAR, Instant::min);
             if due > limit {
                 return Ok(None);
             }
             // A call takes its time: what is due at once comes a moment later.
             s.now = due.max(s.now.plus_us(1));
             for n in NodeId::first(NODES) {
-                let late = s.stations[n.index()].node.as_ref().is_some_and(|node| node.poll_timeout() <= s.now);
+                let late = s.stations[n.index()].node.as_ref().is_some_and(|n| n.is.poll_timeout() <= s.now);
                 if late {
                     s.call(n, |node, now, ports| node.handle(now, Input::Tick, ports))?;
                 }
@@ -368,30 +353,23 @@ impl Cluster {
     /// What the nodes, their levels and the disk are, without clocks and counters, and without the wire.
     fn observable(&self) -> u128 {
         let mut hasher = Hash128::default();
-        for (n, station) in NodeId::first(NODES).zip(&self.stations) {
-            station.boots.hash(&mut hasher);
-            station.working.hash(&mut hasher);
-            station.node.is_some().hash(&mut hasher);
-            if let Some(membership) = station.node.as_ref().and_then(|node| node.membership()) {
-                membership.hash_without_clocks(&mut hasher);
-            }
-            let heartbeat = self.record(layout::heartbeat(n));
-            if let Some(h) = Heartbeat::decode(&heartbeat, CLUSTER, n).good() {
-                (h.incarnation, h.flag, h.state, h.frozen, h.clean, h.hears, h.committed).hash(&mut hasher);
-            }
-            let newest = [0, 1]
-                .into_iter()
-                .filter_map(|slot| {
-                    BallotBlock::decode(&self.record(layout::ballot(n, slot)), CLUSTER, n, slot).good().cloned()
+        for station in &self.stations {
+            (station.boots, &station.working).hash(&mut hasher);
+            let counts_for = |node: &Part<Node>| {
+                node.counts_for(|node, hasher| {
+                    if let Some(membership) = node.membership() {
+                        membership.hash_without_clocks(hasher);
+                    }
                 })
-                .max_by_key(|b| b.sequence);
-            newest.map(|b| (b.promised, b.accepted, b.view)).hash(&mut hasher);
+            };
+            station.node.as_ref().map(counts_for).hash(&mut hasher);
         }
+        self.disk.counts_for(hash_disk).hash(&mut hasher);
         hasher.key()
     }
 
-    fn record(&self, at: u64) -> Raw {
-        self.disk.get(&at).map_or([0; RECORD_BYTES], |raw| **raw)
+    fn membership(&self, n: NodeId) -> Option<&Membership> {
+        self.stations[n.index()].node.as_ref().and_then(|node| node.is.membership())
     }
 
     /// All that tells states apart.
@@ -399,12 +377,12 @@ impl Cluster {
         self.observable().hash(hasher);
         for letters in [&self.wire, &self.held] {
             // Notifications are told apart by their order, too.
-            let mut keys: Vec<(Option<(ViewName, u32)>, u128)> = letters.iter().map(|l| (l.sequence, l.key)).collect();
+            let mut keys: Vec<_> = letters.iter().map(|l| (l.frame.sequence, l.to, l.frame.said)).collect();
             keys.sort_unstable();
-            keys.iter().for_each(|(_, key)| key.hash(hasher));
+            keys.iter().for_each(|(_, to, said)| (to, said).hash(hasher));
             keys.len().hash(hasher);
         }
-        self.monitor.hash(hasher);
+        self.monitor.counts_for(Monitor::hash).hash(hasher);
     }
 
     /// Whether all that run are joined, at all levels, by everybody's knowledge, all others are not, and nobody has
@@ -414,9 +392,7 @@ impl Cluster {
         let quiet = self.wire.is_empty() && self.held.is_empty() && self.working().next().is_none();
         quiet
             && running.iter().all(|n| {
-                let Some(m) = self.stations[n.index()].node.as_ref().and_then(|node| node.membership()) else {
-                    return false;
-                };
+                let Some(m) = self.membership(*n) else { return false };
                 NodeId::first(NODES).all(|o| {
                     let is = if running.contains(&o) { NodeState::Joined } else { NodeState::Inactive };
                     m.view().1.state(o) == is && LEVELS.iter().all(|l| m.member().state_at(l.order, o) == Some(is))
@@ -426,7 +402,7 @@ impl Cluster {
 
     /// The nodes in a line.
     pub fn tell(&self) -> String {
-        let one = |n: NodeId| match self.stations[n.index()].node.as_ref().map(|node| node.membership()) {
+        let one = |n: NodeId| match self.stations[n.index()].node.as_ref().map(|node| node.is.membership()) {
             None => format!("{n} off"),
             Some(None) => format!("{n} being born"),
             Some(Some(m)) => {
@@ -446,9 +422,24 @@ impl Default for Cluster {
     }
 }
 
+/// What counts of what is on the disk: without what every beat counts up.
+fn hash_disk(records: &Disk, hasher: &mut Hash128) {
+    let record = |at: u64| records.get(&at).map_or([0; RECORD_BYTES], |raw| **raw);
+    for n in NodeId::first(NODES) {
+        if let Some(h) = Heartbeat::decode(&record(layout::heartbeat(n)), CLUSTER, n).good() {
+            (h.incarnation, h.flag, h.state, h.frozen, h.clean, h.hears, h.committed).hash(hasher);
+        }
+        let newest = [0, 1]
+            .into_iter()
+            .filter_map(|slot| BallotBlock::decode(&record(layout::ballot(n, slot)), CLUSTER, n, slot).good().cloned())
+            .max_by_key(|b| b.sequence);
+        newest.map(|b| (b.promised, b.accepted, b.view)).hash(hasher);
+    }
+}
+
 /// The disk does it at once.
 fn disk<'b>(
-    records: &mut BTreeMap<u64, Rc<Raw>>,
+    records: &mut Part<Disk>,
     op: &DiskOp,
     now: Instant,
     buffer: &'b mut Vec<u8>,
@@ -456,14 +447,14 @@ fn disk<'b>(
     match op {
         DiskOp::Write { not_after: Some(limit), .. } if now > *limit => Err(DiskError::Frozen),
         DiskOp::Write { at, record, .. } => {
-            records.insert(*at, Rc::new(*record));
+            records.change().insert(*at, Rc::new(*record));
             Ok(&[])
         }
         DiskOp::Read { first, count } => {
             buffer.clear();
             buffer.resize(usize::from(*count) * RECORD_PITCH as usize, 0);
             for (at, place) in (*first..).zip(buffer.chunks_exact_mut(RECORD_PITCH as usize)) {
-                if let Some(raw) = records.get(&at) {
+                if let Some(raw) = records.is.get(&at) {
                     place[..RECORD_BYTES].copy_from_slice(&raw[..]);
                 }
             }

@@ -79,7 +79,21 @@ impl Monitor {
         self.views.last_key_value().and_then(|(_, members)| members.get(node.index()).copied())
     }
 
-    /// Takes one event.
+    /// Whether an event says anything to it.
+    pub fn judges(record: &Record<'_>) -> bool {
+        matches!(
+            record.event,
+            Event::Register { .. }
+                | Event::Round { .. }
+                | Event::Notify(_)
+                | Event::Ack(_)
+                | Event::View { .. }
+                | Event::Boot { .. }
+                | Event::Fence { .. }
+        )
+    }
+
+    /// Takes one event. One that it does not judge changes nothing.
     ///
     /// # Errors
     /// The invariant that it breaks.
