@@ -140,8 +140,11 @@ impl Monitor {
         }
         self.rounds.insert(round, (level, subjects.to_vec(), participants));
         let graceful = subjects.iter().any(|s| s.transition != Transition::ForcedLeaving && self.is_current(s));
+        // Rounds that no survivor knows never existed (DESIGN 5): nobody who is left has anything of this one to undo.
+        let is_known = |p: &Passing| p.barriers.iter().any(|b| !b.told.and(self.members()).is_empty());
         let outstanding = self.passages.iter().find(|((l, n, i, t), p)| {
             *l == level
+                && is_known(p)
                 && *t == Transition::ForcedLeaving
                 && !self.is_through(*l, *t, p)
                 && self.newest(*n) == Some((NodeState::ForcedLeaving, *i))
