@@ -109,6 +109,8 @@ struct Still {
     excluded: Option<(Incarnation, u64, u64)>,
     /// How many leases the reader had been given when it first read of the life that is the newest.
     leases: u64,
+    /// The last life whose clean mark was read. Its successor may have written over that since.
+    clean: Option<Incarnation>,
 }
 
 impl Still {
@@ -170,6 +172,9 @@ impl Sight {
             }
             if still.newest.replace(seen) != Some(seen) {
                 (still.first_us, still.since_us) = (now_us, None);
+            }
+            if h.clean {
+                still.clean = Some(h.incarnation);
             }
             still.bad_us = None;
         } else if still.newest.is_some() || !matches!(block, Block::Blank) {
@@ -543,7 +548,8 @@ impl Looks {
             Claim::Fenced(peer, life) => {
                 let from_us = sight.fences.remove(&peer.get()).unwrap_or(now_us);
                 let waited_us = now_us.saturating_sub(from_us);
-                let early = waited_us < u64::from(dead) * 1000 && !ended(peer, life);
+                let read_clean = sight.still.get(&peer.get()).is_some_and(|still| still.clean == Some(life));
+                let early = waited_us < u64::from(dead) * 1000 && !read_clean && !ended(peer, life);
                 early.then(|| format!("node {m} fenced node {peer} after {waited_us} us, before {dead} ms were over"))
             }
             // That is the target's to say.
