@@ -146,6 +146,10 @@ struct Sight {
     fences: BTreeMap<u8, u64>,
     /// The life that writes.
     me: Option<(NodeId, Incarnation)>,
+    /// The nonce of the heartbeat that it asked to be written last, and of the one that was answered well last.
+    nonces: (Option<BootNonce>, Option<BootNonce>),
+    /// After that it read another's heartbeat in its own block.
+    foreign: bool,
     since_beat: Records,
     /// It was excluded by what was accepted when its last heartbeat was answered.
     excluded: bool,
@@ -299,6 +303,7 @@ impl Looks {
                     let block = Heartbeat::decode(record, self.cluster, n);
                     if let (Some(h), Some(sight)) = (block.good(), self.sights.get_mut(m)) {
                         sight.me = Some((n, h.incarnation));
+                        sight.nonces.0 = Some(h.nonce);
                     }
                     block.good().map(|h| (n, Writing::Heartbeat(h.flag), None))
                 }
@@ -321,6 +326,9 @@ impl Looks {
             }
             return None;
         };
+        if matches!(writing, Writing::Heartbeat(_)) && sight.foreign {
+            return Some(format!("node {m} writes its heartbeat over that of another life, which it had read there"));
+        }
         sight.writing = Some((tag, writing));
         let head = head?;
         // One that failed may have landed or not.
@@ -380,6 +388,7 @@ impl Looks {
                             sight.since_hold = Some(Records::default());
                         }
                         sight.flag = flag;
+                        sight.nonces.1 = sight.nonces.0;
                         sight.since_beat = Records::default();
                         sight.excluded = sight.me.is_some_and(|(n, life)| best.excludes(n, life));
                     }
@@ -406,6 +415,11 @@ impl Looks {
                             match Region::of(at) {
                                 Region::Heartbeat(node) if node.get() < nodes => {
                                     let block = blanks.judge(raw, self.beats.decode(raw, cluster, node));
+                                    if let (Some(h), Some((me, _)), Some(own)) =
+                                        (block.good(), sight.me, sight.nonces.1)
+                                    {
+                                        sight.foreign |= me == node && h.nonce != own;
+                                    }
                                     sight.watch(at, node, &block, now_us);
                                     sight.read(at, counts);
                                 }
