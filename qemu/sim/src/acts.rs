@@ -171,6 +171,10 @@ impl World {
         // A first identity that a second machine's torn write destroys was told of by its life, and nobody else can know.
         self.disk.path(m).tear = false;
         self.double = Some((m, n));
+        if !ran && let Some(own) = self.machines.get_mut(n) {
+            // Its birth may find a whole life of the other one, which ended well.
+            own.born_unclean = false;
+        }
         self.boot(m, Some(id), true);
         ran
     }
