@@ -167,6 +167,9 @@ struct Sight {
 
 impl Sight {
     fn watch(&mut self, at: u64, node: NodeId, block: &Block<Heartbeat>, now_us: u64) {
+        if let (Some(h), Some((me, _)), Some(own)) = (block.good(), self.me, self.nonces.1) {
+            self.foreign |= me == node && h.nonce != own;
+        }
         let still = self.still.entry(node.get()).or_default();
         let good = block.good().filter(|h| still.follows(h));
         if let Some(h) = good {
@@ -387,8 +390,7 @@ impl Looks {
                         } else if sight.flag != Flag::Hold {
                             sight.since_hold = Some(Records::default());
                         }
-                        sight.flag = flag;
-                        sight.nonces.1 = sight.nonces.0;
+                        (sight.flag, sight.nonces.1) = (flag, sight.nonces.0);
                         sight.since_beat = Records::default();
                         sight.excluded = sight.me.is_some_and(|(n, life)| best.excludes(n, life));
                     }
@@ -415,11 +417,6 @@ impl Looks {
                             match Region::of(at) {
                                 Region::Heartbeat(node) if node.get() < nodes => {
                                     let block = blanks.judge(raw, self.beats.decode(raw, cluster, node));
-                                    if let (Some(h), Some((me, _)), Some(own)) =
-                                        (block.good(), sight.me, sight.nonces.1)
-                                    {
-                                        sight.foreign |= me == node && h.nonce != own;
-                                    }
                                     sight.watch(at, node, &block, now_us);
                                     sight.read(at, counts);
                                 }
