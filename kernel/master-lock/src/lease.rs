@@ -1,6 +1,7 @@
 //! The lease: until when this node may write to the shared disk (DESIGN 4 *beat*, DESIGN 7 *freeze*).
 //!
-//! It runs from the submission of a heartbeat that is durable, and is given only by a scan that began after that and
+//! It runs from the submission of a heartbeat that is durable, and is given only by a scan that began after that, shows
+//! that very heartbeat (a disk that acknowledged it may have lost it, and hide that: then nobody else sees it either), and
 //! shows this incarnation as a member in the view of the **highest accepted** ballot. Why that is enough for the lease
 //! fence: whoever puts this node out reads its heartbeat after the putting out is accepted. A heartbeat that this read
 //! does not show was written after the accepting, and the scan after it shows the accepting, so it gives no lease; one
